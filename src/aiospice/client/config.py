@@ -1,0 +1,40 @@
+"""What a client session needs to know before it starts: plain data."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+__all__ = ["ClientConfig"]
+
+
+class ClientConfig(NamedTuple):
+    """Where the server is, who we are, and what we accept."""
+
+    host: str = ""
+    #: Plain port, 0: none.
+    port: int = 0
+    #: TLS port, 0: none.
+    tls_port: int = 0
+    unix_path: str = ""
+    #: Path of the WebSocket resource, empty: no WebSocket.
+    websocket_path: str = ""
+    password: str = ""
+    #: For SASL.
+    username: str = ""
+    #: PEM text of the only authorities to trust; empty: the system's.
+    ca: bytes = b""
+    host_subject: str = ""
+    verify: bool = True
+    proxy: str = ""
+    #: Names of the channels that must go over TLS (``main``, ``inputs``, ... or ``all``).
+    secure_channels: tuple[str, ...] = ()
+    #: Shell patterns of hosts that a server may send the session to; empty: any.
+    migrate_to: tuple[str, ...] = ()
+    #: Seconds that opening one connection may take, and each step of the link.
+    timeout: float = 10.0
+    #: Channel types to open (``display``, ``inputs``, ...); None: all that the server offers.
+    channels: tuple[str, ...] | None = None
+
+    def __repr__(self) -> str:  # passwords don't belong into a log
+        where = self.unix_path or f"{self.host}:{self.port or self.tls_port}"
+        return f"ClientConfig({where})"
