@@ -1,0 +1,80 @@
+# `make demo` shows aiospice at work, `make test` runs the tests. Both set up .venv by themselves.
+# PEERS=1 in front of either installs the programs of others first (root, Debian), and a missing
+# one then fails the run instead of leaving tests out.
+
+PYTHON ?= python3
+PEERS ?=
+# More arguments for what is run: make test ARGS="-k link -x"
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+KERNELS := $(shell grep -rl --include='*.py' -m 1 '^. cython:' src)
+COMPILED := $(VENV)/.compiled
+
+export PYTHON
+unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
+
+.PHONY: demo test lint bench fuzz soak docs peers peers-wanted venv clean
+
+demo: venv peers-wanted
+	$(BIN)/aiospice demo --guest qemu $(ARGS)
+
+test: venv peers-wanted
+	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered \
+		-m "$$(if [ '$(PEERS)' = 1 ]; then echo 'not soak'; else sh .ci/peers marks; fi)" $(ARGS)
+
+lint: venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: venv
+	$(BIN)/aiospice bench $(ARGS)
+
+# Every property test again, with many more examples.
+fuzz: venv
+	PYTHONPATH=tests $(BIN)/python -m pytest -p hypothesis_profiles --hypothesis-profile=deep \
+		--timeout=3600 -m 'hypothesis and not soak' $(ARGS)
+
+# The long runs: hours, not minutes.
+soak: venv
+	$(BIN)/python -m pytest --timeout=0 -m soak $(ARGS)
+
+docs: venv
+	$(BIN)/python tests/test_rooms.py --write
+	$(BIN)/python -m aiospice.proof.reference > docs/protocol.md.new
+	mv docs/protocol.md.new docs/protocol.md
+
+peers:
+	@sh .ci/peers install
+
+peers-wanted:
+	@if [ '$(PEERS)' = 1 ]; then sh .ci/peers install; else sh .ci/peers report; fi
+
+venv: $(INSTALLED) $(COMPILED)
+
+$(INSTALLED): pyproject.toml setup.py
+	@command -v $(PYTHON) >/dev/null || { \
+		echo "No $(PYTHON) here: install Python 3.11 or newer (Debian: apt-get install python3 python3-venv)," \
+			"or name one: make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "aiospice needs Python 3.11 or newer, $(PYTHON) is $$($(PYTHON) --version 2>&1)." \
+			"Name another: make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "$(PYTHON) can't make a virtual environment. On Debian: apt-get install python3-venv"; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+# A compiled kernel wins the import over the .py beside it, so it must never be older.
+$(COMPILED): $(INSTALLED) $(KERNELS)
+	@find src -name '*.so' -delete
+	$(if $(KERNELS),$(BIN)/python setup.py -q build_ext --inplace,@:)
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find src -name '*.so' -delete
+	find src tests -name __pycache__ -prune -exec rm -rf {} +
