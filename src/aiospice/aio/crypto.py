@@ -1,0 +1,157 @@
+"""Cryptography and chance, behind one stateless object that is handed to the cores.
+
+The cores hold keys as bytes (DER) and never a handle, so that a session stays plain data.
+``cryptography`` is imported by the call that needs it: a session without a ticket never pays
+for it.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from aiospice.errors import LocalError, RemoteProtocolError
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.padding import OAEP
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+
+__all__ = ["MAX_PASSWORD_BYTES", "TICKET_KEY_BITS", "TICKET_PUBKEY_BYTES", "Crypto"]
+
+#: ``SPICE_MAX_PASSWORD_LENGTH`` (protocol.h): bytes of a password, without the final NUL.
+MAX_PASSWORD_BYTES = 60
+#: ``SPICE_TICKET_KEY_PAIR_LENGTH`` (protocol.h).
+TICKET_KEY_BITS = 1024
+#: ``SPICE_TICKET_PUBKEY_BYTES`` (protocol.h): the public key as SubjectPublicKeyInfo in DER.
+TICKET_PUBKEY_BYTES = 162
+
+# Everything before the modulus in the DER of a 1024 bit key with a three byte exponent, which is
+# what every server sends. Reading it here saves loading the parsers of all other kinds of keys
+# (10 ms); whatever looks different goes to `cryptography`'s general parser.
+_PREFIX = bytes.fromhex("30819f300d06092a864886f70d010101050003818d0030818902818100")
+_MODULUS_END = len(_PREFIX) + TICKET_KEY_BITS // 8
+
+
+class Crypto:
+    """What the cores need of cryptography and randomness. Without state; pickles to nothing."""
+
+    __slots__ = ()
+
+    def random_bytes(self, count: int) -> bytes:
+        """Return ``count`` unpredictable bytes."""
+        return os.urandom(count)
+
+    def encrypt_ticket(self, public_key_der: bytes, password: str) -> bytes:
+        """Encrypt ``password`` for the server: RSA-OAEP with SHA-1, 128 bytes.
+
+        ``public_key_der`` is the ``pub_key`` of the server's link reply (162 bytes). Raises
+        `RemoteProtocolError` if that isn't an RSA key of 1024 bits, `LocalError` if the password
+        is longer than 60 bytes of UTF-8 or contains a NUL.
+        """
+        ticket = _ticket_bytes(password)
+        try:
+            key = _public_key(public_key_der)
+            return key.encrypt(ticket, _oaep())
+        except ValueError as error:
+            raise RemoteProtocolError(
+                f"the server's ticket key can't be used ({_brief(error)}); expected an RSA key "
+                f"of {TICKET_KEY_BITS} bits as {TICKET_PUBKEY_BYTES} bytes of DER",
+                message="LinkReply",
+            ) from None
+
+    def make_ticket_key(self) -> bytes:
+        """Make a new private key of 1024 bits (PKCS #8 DER); one for each link."""
+        from cryptography.hazmat.primitives import serialization
+        from cryptography.hazmat.primitives.asymmetric import rsa
+
+        key = rsa.generate_private_key(public_exponent=65537, key_size=TICKET_KEY_BITS)
+        return key.private_bytes(
+            serialization.Encoding.DER,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+
+    def public_key(self, private: bytes) -> bytes:
+        """Return the public half of ``private`` (from `make_ticket_key`): 162 bytes of DER."""
+        from cryptography.hazmat.primitives import serialization
+
+        public = serialization.load_der_private_key(private, None).public_key()
+        return public.public_bytes(
+            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+
+    def decrypt_ticket(self, private: bytes, encrypted: bytes) -> bytes:
+        """Return the password bytes of a ticket, without the final NUL and what follows it.
+
+        Raises `RemoteProtocolError` if ``encrypted`` isn't a ticket for this key.
+        """
+        from cryptography.hazmat.primitives import serialization
+
+        key = serialization.load_der_private_key(private, None)
+        try:
+            # Always an RSA key: `make_ticket_key` made it.
+            ticket: bytes = key.decrypt(encrypted, _oaep())  # type: ignore[union-attr]
+        except ValueError:
+            raise RemoteProtocolError(
+                "the ticket isn't encrypted with this link's key", message="LinkTicket"
+            ) from None
+        return ticket.partition(b"\0")[0]
+
+
+def _ticket_bytes(password: str) -> bytes:
+    try:
+        encoded = password.encode()
+    except UnicodeEncodeError:
+        raise LocalError("the password contains characters that UTF-8 can't express") from None
+    if len(encoded) > MAX_PASSWORD_BYTES:
+        raise LocalError(
+            f"the password is {len(encoded)} bytes long; SPICE allows {MAX_PASSWORD_BYTES}"
+        )
+    if b"\0" in encoded:  # the server would compare what is before it only
+        raise LocalError("the password contains a NUL character, which SPICE can't carry")
+    return encoded + b"\0"
+
+
+def _public_key(der: bytes) -> RSAPublicKey:
+    """Read the key; ValueError if it isn't RSA of 1024 bits."""
+    from cryptography.hazmat.primitives.asymmetric import rsa
+
+    tail = der[_MODULUS_END:]
+    if len(der) == TICKET_PUBKEY_BYTES and der.startswith(_PREFIX) and tail[:2] == b"\x02\x03":
+        numbers = rsa.RSAPublicNumbers(
+            int.from_bytes(tail[2:], "big"),
+            int.from_bytes(der[len(_PREFIX) : _MODULUS_END], "big"),
+        )
+        if numbers.n.bit_length() != TICKET_KEY_BITS or numbers.n % 2 == 0:
+            raise ValueError("its modulus isn't one of 1024 bits")
+        return numbers.public_key()
+    return _any_public_key(der)
+
+
+def _any_public_key(der: bytes) -> RSAPublicKey:
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric import rsa
+    from cryptography.hazmat.primitives.serialization import load_der_public_key
+
+    try:
+        key = load_der_public_key(der)
+    except UnsupportedAlgorithm:
+        raise ValueError("a kind of key that isn't known") from None
+    if not isinstance(key, rsa.RSAPublicKey):
+        raise ValueError("not an RSA key")
+    if key.key_size != TICKET_KEY_BITS:
+        raise ValueError(f"an RSA key of {key.key_size} bits")
+    return key
+
+
+def _oaep() -> OAEP:
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import padding
+
+    # SHA-1 is what the protocol says; OAEP does not rest on its collision resistance.
+    sha1 = hashes.SHA1()
+    return padding.OAEP(mgf=padding.MGF1(algorithm=sha1), algorithm=sha1, label=None)
+
+
+def _brief(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:100]
