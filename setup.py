@@ -40,7 +40,7 @@ def has_compiler() -> bool:
 
 
 def extensions() -> list[Extension]:
-    """Return one optional extension a kernel; none when this machine can't compile them."""
+    """Return one extension a kernel, allowed to fail; none when this machine can't compile them."""
     paths = kernels()
     if not paths:
         return []
@@ -58,11 +58,12 @@ def extensions() -> list[Extension]:
             Path(path).relative_to(SOURCES).with_suffix("").as_posix().replace("/", "."),
             [path],
             extra_compile_args=flags,
-            optional=True,
         )
         for path in paths
     ]
     built: list[Extension] = cythonize(modules, build_dir="build/cython", language_level=3)
+    for extension in built:  # set here because cythonize doesn't carry it over
+        extension.optional = True
     return built
 
 
