@@ -53,7 +53,11 @@ peers:
 peers-wanted:
 	@if [ '$(PEERS)' = 1 ]; then sh .ci/peers install; else sh .ci/peers report; fi
 
+# A compiled kernel wins the import over the .py beside it: it must neither be older than that nor
+# stay when that is no kernel any more.
 venv: $(INSTALLED) $(COMPILED)
+	@find src -name '*.so' | while read -r so; do \
+		head -n 1 "$${so%%.*}.py" 2>/dev/null | grep -q '^# cython:' || rm "$$so"; done
 
 $(INSTALLED): pyproject.toml setup.py
 	@command -v $(PYTHON) >/dev/null || { \
@@ -64,14 +68,13 @@ $(INSTALLED): pyproject.toml setup.py
 			"Name another: make PYTHON=python3.12"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 		echo "$(PYTHON) can't make a virtual environment. On Debian: apt-get install python3-venv"; exit 1; }
+	@find src -name '*.so' -delete; rm -rf build
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev]'
 	@touch $@
 
-# A compiled kernel wins the import over the .py beside it, so it must never be older.
 $(COMPILED): $(INSTALLED) $(KERNELS)
-	@find src -name '*.so' -delete
-	$(if $(KERNELS),$(BIN)/python setup.py -q build_ext --inplace,@:)
+	@$(if $(KERNELS),$(BIN)/python setup.py -q build_ext --inplace,:)
 	@touch $@
 
 clean:
