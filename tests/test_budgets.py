@@ -69,6 +69,24 @@ def public_functions(path: Path) -> Iterator[Function]:
                 yield node
 
 
+def shared_methods(room: Path) -> set[str]:
+    """Return the methods that a Protocol or base class of a room documents for all who have them."""
+    classes = [
+        node
+        for path in room.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef)
+    ]
+    bases = {ast.unparse(base).split("[")[0].split(".")[-1] for c in classes for base in c.bases}
+    shared = [c for c in classes if c.name in bases or "Protocol" in map(ast.unparse, c.bases)]
+    return {
+        node.name
+        for holder in shared
+        for node in holder.body
+        if isinstance(node, Function) and ast.get_docstring(node) is not None
+    }
+
+
 @pytest.mark.parametrize("path", [p for p in files() if p.suffix == ".py"], ids=label)
 def test_a_file_is_short_enough_to_read(path: Path) -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) <= FILE_LINES
@@ -87,8 +105,10 @@ def test_most_functions_are_short() -> None:
 
 @pytest.mark.parametrize("path", modules(), ids=label)
 def test_what_is_public_says_what_it_does(path: Path) -> None:
-    silent = [f.name for f in public_functions(path) if ast.get_docstring(f) is None]
-    assert silent == []
+    silent = {f.name for f in public_functions(path) if ast.get_docstring(f) is None}
+    if silent and path.parent != PACKAGE:
+        silent -= shared_methods(PACKAGE / path.relative_to(PACKAGE).parts[0])
+    assert silent == set()
 
 
 @pytest.mark.parametrize("path", files(), ids=label)
