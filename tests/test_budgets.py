@@ -70,7 +70,7 @@ def public_functions(path: Path) -> Iterator[Function]:
 
 
 def shared_methods(room: Path) -> set[str]:
-    """Return the methods that a Protocol or base class of a room documents for all who have them."""
+    """Return the methods that a Protocol or base class of a room documents for all others."""
     classes = [
         node
         for path in room.rglob("*.py")
