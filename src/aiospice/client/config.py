@@ -34,6 +34,10 @@ class ClientConfig(NamedTuple):
     timeout: float = 10.0
     #: Channel types to open (``display``, ``inputs``, ...); None: all that the server offers.
     channels: tuple[str, ...] | None = None
+    #: OpenSSL's cipher list for TLS up to 1.2, empty: the library's.
+    tls_ciphers: str = ""
+    #: What a window of the session should be called, empty: nothing given.
+    title: str = ""
 
     def __repr__(self) -> str:  # passwords don't belong into a log
         where = self.unix_path or f"{self.host}:{self.port or self.tls_port}"

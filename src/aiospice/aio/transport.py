@@ -1,0 +1,665 @@
+"""One connection on asyncio: a socket, the layers on it, and a handler above.
+
+What a session core says about messages in flight rests on this: the transport keeps no queue.
+A shell writes one message while `Transport.writable`, and writes the next when the kernel has
+taken the last byte of that one (layers included), so that what has not begun can still go
+elsewhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+import sys
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Protocol, cast
+
+from aiospice.aio.layers import stack_for
+from aiospice.errors import (
+    AddressError,
+    AiospiceError,
+    ConnectError,
+    RemoteProtocolError,
+    SpiceTimeout,
+    StateError,
+)
+
+if TYPE_CHECKING:
+    from aiospice.aio.layers import Stack
+    from aiospice.effects import Endpoint
+
+__all__ = ["CLOSE_SECONDS", "Dial", "Handler", "Transport", "open_transport"]
+
+#: How long `Transport.close` waits for the kernel to take what was written, and for the peer to
+#: end its side, in seconds.
+CLOSE_SECONDS = 3.0
+
+#: Makes the socket for ``(host, port)``, connected or connecting, for example in another network
+#: namespace. The transport owns it from then on.
+Dial = Callable[[str, int], "socket.socket | Awaitable[socket.socket]"]
+
+_STAGGER_SECONDS = 0.25  # until the next address of a name is tried beside the last (RFC 8305)
+_KEEPALIVE = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
+# Answers that layers owe the peer (pongs, key updates) while it doesn't read.
+_MAX_CONTROL_BYTES = 64 * 1024
+# What is read from the kernel after a failed write, at most.
+_MAX_DRAIN_BYTES = 16 * 1024 * 1024
+
+
+class Handler(Protocol):
+    """Who is told what happens to a transport; never called before `open_transport` returned."""
+
+    def received(self, data: bytes) -> None:
+        """Take what the peer sent, never empty; not called after `Transport.close`."""
+
+    def writable(self) -> None:
+        """The kernel has taken all of what was written; not called for writes it took at once."""
+
+    def closed(self, error: AiospiceError | None) -> None:
+        """The connection is gone; called exactly once, and nothing after it.
+
+        None: it was closed from here, or the peer ended it in an orderly way.
+        """
+
+
+async def open_transport(
+    endpoint: Endpoint, handler: Handler, *, timeout: float, dial: Dial | None = None
+) -> Transport:
+    """Connect to ``endpoint`` through all its layers, within ``timeout`` seconds.
+
+    ``dial`` makes the TCP socket (to the proxy if there is one); UNIX sockets don't use it.
+    Raises `ConnectError`, `CertificateError`, `SpiceTimeout`, or `AddressError` for an endpoint
+    that can't be used. The handler hears nothing until this has returned.
+    """
+    where = str(endpoint)
+    loop = asyncio.get_running_loop()
+    transport = Transport(handler, where, stack_for(endpoint), loop)
+    try:
+        async with asyncio.timeout(timeout) as limit:
+            sock = await _connect(loop, endpoint, dial)
+            await transport._attach(sock)
+    except BaseException as error:
+        transport._give_up()
+        if isinstance(error, TimeoutError) and limit.expired():
+            raise SpiceTimeout(
+                f"{where}: {transport._stage} took longer than {timeout:g} s"
+                " (is a firewall in between?)"
+            ) from None
+        if isinstance(error, AiospiceError):
+            raise
+        if isinstance(error, OSError):
+            raise _explained(error, endpoint) from error
+        if isinstance(error, (ValueError, OverflowError)):  # NUL, bad IDNA, port beyond 65535
+            raise AddressError(f"{where}: no such host or port can exist") from None
+        raise
+    loop.call_soon(transport._go_live)
+    return transport
+
+
+class Transport(asyncio.Protocol):
+    """A connection, made by `open_transport`. All calls are for the loop's thread only."""
+
+    def __init__(
+        self, handler: Handler, where: str, stack: Stack | None, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self._handler = handler
+        self._where = where
+        self._stack = stack
+        self._loop = loop
+        self._opened: asyncio.Future[None] = loop.create_future()
+        self._raw: asyncio.Transport | None = None
+        self._descriptor = -1
+        self._is_tcp = False
+        self._peername = where
+        self._early = bytearray()  # came with the end of the handshake
+        self._live = False  # the handler may be called
+        self._paused = False
+        self._blocked = False  # the kernel hasn't taken everything
+        self._closing = False
+        self._eof = False
+        self._lost = False
+        self._error: AiospiceError | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._raw_written = 0
+        self._begun: deque[tuple[int, int]] = deque()  # (raw bytes up to its end, plain bytes)
+        self._unsent_at_loss = 0
+        self._control = 0
+
+    # What the shell calls
+
+    @property
+    def peername(self) -> str:
+        """The peer's address as text (``127.0.0.1:5900``, ``[::1]:5900``, or a path)."""
+        return self._peername
+
+    @property
+    def writable(self) -> bool:
+        """No byte of what was written is waiting here, and the connection is up."""
+        return self._live_raw() is not None and not self._blocked and not self._closing
+
+    @property
+    def unsent(self) -> int:
+        """Bytes accepted by `write` that the kernel hasn't taken.
+
+        With layers a write counts in full until its last byte was taken. Once the connection is
+        lost, the figure is that after the last write: never too low, maybe too high.
+        """
+        raw = self._live_raw()
+        if raw is None:
+            return self._unsent_at_loss
+        waiting = raw.get_write_buffer_size()
+        if self._stack is None or not waiting:
+            return waiting
+        taken = self._raw_written - waiting
+        return sum(plain for end, plain in self._begun if end > taken)
+
+    def local_unacked(self) -> int | None:
+        """Bytes in the kernel's send queue that the peer's kernel hasn't acknowledged.
+
+        They are bytes on the wire, layers included. None where that isn't known: no TCP, not
+        Linux, or no connection any more.
+        """
+        if self._live_raw() is None or not self._is_tcp or sys.platform != "linux":
+            return None
+        import fcntl
+        import termios
+
+        try:  # SIOCOUTQ has the number of TIOCOUTQ
+            count = fcntl.ioctl(self._descriptor, termios.TIOCOUTQ, bytes(4))
+        except OSError:
+            return None
+        return int.from_bytes(count, sys.byteorder)
+
+    def write(self, data: bytes) -> None:
+        """Send ``data``. It is accepted even if not `writable`, but then waits in memory.
+
+        Raises `StateError` after `close` or `abort`; is dropped silently if the peer has gone.
+        """
+        if self._closing:
+            raise StateError(f"{self._where}: the connection was closed, nothing can be sent")
+        if not data:
+            return
+        if self._live_raw() is None:
+            self._unsent_at_loss += len(data)
+            return
+        if self._stack is None:
+            self._write_raw(data)
+        else:
+            self._stack.send(data)
+            self._write_raw(self._stack.data_to_send())
+            if self._blocked:
+                self._begun.append((self._raw_written, len(data)))
+        if self._live_raw() is None:  # this write found the connection broken
+            self._unsent_at_loss += len(data)
+        elif self._blocked:
+            self._unsent_at_loss = self.unsent
+
+    def pause(self) -> None:
+        """Stop reading, so that the peer feels the back-pressure."""
+        self._paused = True
+        raw = self._live_raw()
+        if raw is not None and not self._closing:
+            raw.pause_reading()
+
+    def resume(self) -> None:
+        """Go on reading."""
+        self._paused = False
+        if self._live:
+            self._loop.call_soon(self._read_on)
+
+    def close(self) -> None:
+        """Send what was written, say goodbye, close; at most `CLOSE_SECONDS` long.
+
+        What the peer still sends meanwhile is read and dropped: a socket closed with unread data
+        would take back what is on its way.
+        """
+        if self._closing:
+            return
+        self._closing = True
+        raw = self._live_raw()
+        if raw is None:
+            return
+        self._timer = self._loop.call_later(CLOSE_SECONDS, self._close_expired)
+        try:
+            if self._stack is not None:
+                self._stack.close()
+                self._write_raw(self._stack.data_to_send())
+            raw.write_eof()
+        except (OSError, RuntimeError, AiospiceError):
+            self._kill()
+            return
+        raw.resume_reading()
+
+    def abort(self) -> None:
+        """Close at once; what the kernel hasn't taken is dropped."""
+        self._closing = True
+        self._kill()
+
+    # Opening
+
+    @property
+    def _stage(self) -> str:
+        if self._raw is None or self._stack is None:
+            return "connecting"
+        return f"the {self._stack.name} handshake"
+
+    def _live_raw(self) -> asyncio.Transport | None:
+        """The raw transport while it works; `close` only half-closes it, all else is an end."""
+        raw = self._raw
+        return None if raw is None or self._lost or raw.is_closing() else raw
+
+    def _kill(self) -> None:
+        raw = self._live_raw()
+        if raw is not None:
+            self._unsent_at_loss = self.unsent  # asyncio forgets it
+            raw.abort()
+
+    async def _attach(self, sock: socket.socket) -> None:
+        """Put the socket under this transport and go through the handshakes."""
+        _tune(sock)
+        try:
+            if sock.family == socket.AF_UNIX:
+                await self._loop.create_unix_connection(lambda: self, sock=sock)
+            else:
+                await self._loop.create_connection(lambda: self, sock=sock)
+        except BaseException:
+            sock.close()
+            raise
+        await self._opened
+
+    def _give_up(self) -> None:
+        """Opening has failed: the handler must never hear of it."""
+        self._live = False
+        self._closing = True
+        self._kill()
+        if not self._opened.done():
+            self._opened.cancel()
+        elif not self._opened.cancelled():
+            self._opened.exception()  # seen
+
+    def _go_live(self) -> None:
+        self._live = True
+        if self._lost:
+            self._report()
+        else:
+            self._read_on()
+
+    def _read_on(self) -> None:
+        """Hand out what came early, then read; again after each call of the handler."""
+        raw = self._live_raw()
+        if self._paused or raw is None or self._closing:
+            return
+        if self._early:
+            data = bytes(self._early)
+            self._early.clear()
+            try:
+                self._handler.received(data)
+            except Exception as error:
+                self._fail(self._broken(error))
+                raise
+        if not self._paused and self._live_raw() is not None:
+            raw.resume_reading()
+
+    # What asyncio calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        raw = self._raw = cast("asyncio.Transport", transport)
+        sock = raw.get_extra_info("socket")
+        self._descriptor = sock.fileno()
+        self._is_tcp = sock.family in (socket.AF_INET, socket.AF_INET6)
+        self._peername = _peer_text(raw.get_extra_info("peername")) or self._where
+        # Nothing may wait here: pause_writing comes with the first byte that has to.
+        raw.set_write_buffer_limits(high=0)
+        if self._stack is None:
+            self._set_opened()
+        else:
+            self._run(b"")
+
+    def _set_opened(self) -> None:
+        # Until the caller has the transport nothing may be read that it would have to be given.
+        self._live_raw_now().pause_reading()
+        if not self._opened.done():
+            self._opened.set_result(None)
+
+    def _live_raw_now(self) -> asyncio.Transport:
+        assert self._raw is not None
+        return self._raw
+
+    def data_received(self, data: bytes) -> None:
+        if self._closing or self._error is not None:
+            return
+        if self._stack is not None:
+            self._run(data)
+        else:
+            self._handler.received(data)
+
+    def _run(self, data: bytes) -> None:
+        """Feed the layers, send what they answer, hand on what comes out."""
+        stack = self._stack
+        assert stack is not None
+        try:
+            if data:
+                plain = stack.receive(data)
+            else:
+                plain = b""
+                stack.start()
+            self._answer(stack.data_to_send())
+        except AiospiceError as error:
+            self._fail(error)
+            return
+        if not self._live:
+            self._early += plain
+            if stack.ready and not self._opened.done():
+                self._set_opened()
+        elif plain:
+            self._handler.received(plain)
+        if stack.ended:
+            self._kill()
+
+    def _answer(self, data: bytes) -> None:
+        if not data:
+            return
+        self._write_raw(data)
+        if self._blocked:
+            self._control += len(data)
+            if self._control > _MAX_CONTROL_BYTES:
+                raise RemoteProtocolError(
+                    "the server asks for answers below SPICE (TLS or WebSocket) and doesn't "
+                    "read them",
+                    where=self._where,
+                )
+
+    def _write_raw(self, data: bytes) -> None:
+        if data:
+            self._raw_written += len(data)
+            self._live_raw_now().write(data)
+
+    def _fail(self, error: AiospiceError) -> None:
+        self._error = self._error or error
+        unsent = self.unsent
+        raw = self._live_raw()
+        if raw is not None and self._stack is not None:
+            raw.write(self._stack.data_to_send())  # a TLS alert says why
+        self._kill()
+        self._unsent_at_loss = unsent
+
+    def eof_received(self) -> bool:
+        self._eof = True
+        raw = self._live_raw_now()
+        if not self._opened.done():
+            self._fail(self._early_end())
+        elif self._closing and raw.get_write_buffer_size():
+            return True  # resume_writing ends it
+        else:
+            # SPICE has no half-closed connections: a peer that ended its side is gone.
+            self._kill()
+        return False
+
+    def _early_end(self) -> AiospiceError:
+        try:
+            if self._stack is not None:
+                self._stack.receive_eof()
+        except AiospiceError as error:
+            return error
+        return ConnectError(f"{self._where}: the server closed the connection at once")
+
+    def pause_writing(self) -> None:
+        self._blocked = True
+
+    def resume_writing(self) -> None:
+        self._blocked = False
+        self._control = 0
+        self._begun.clear()
+        self._unsent_at_loss = 0
+        if self._closing:
+            if self._eof:
+                self._kill()
+        elif self._live and not self._lost:
+            self._handler.writable()
+
+    def _close_expired(self) -> None:
+        if self.unsent:
+            self._error = SpiceTimeout(
+                f"{self._where}: the server didn't take {self.unsent} bytes within "
+                f"{CLOSE_SECONDS:g} s of closing"
+            )
+        self._kill()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        try:
+            if isinstance(exc, OSError) and self._live and not self._closing:
+                self._drain()
+        finally:
+            self._finish(exc)
+
+    def _finish(self, exc: Exception | None) -> None:
+        self._lost = True
+        if exc is not None and self._error is None and not self._closing:
+            self._error = self._broken(exc)
+        if not self._opened.done():
+            self._opened.set_exception(self._error or self._early_end())
+        elif self._live:
+            self._report()
+
+    def _broken(self, exc: Exception) -> AiospiceError:
+        if not isinstance(exc, OSError):  # the handler has raised; asyncio has logged it
+            return AiospiceError(f"{self._where}: handling what was received failed: {exc!r}")
+        hint = _HINTS_LOST.get(exc.errno or 0, "")
+        text = exc.strerror or str(exc) or type(exc).__name__
+        return ConnectError(f"{self._where}: the connection broke: {text}{hint}")
+
+    def _report(self) -> None:
+        if self._live:
+            self._live = False
+            self._handler.closed(self._error)
+
+    def _drain(self) -> None:
+        """Read what the peer sent before it closed.
+
+        A failed write ends the connection without a look at the receive queue, where the last
+        words of the peer (the reason, or state on its way to another server) may wait.
+        """
+        if not isinstance(self._loop, asyncio.BaseEventLoop):
+            return  # only there the descriptor is known to be still ours
+        budget = _MAX_DRAIN_BYTES
+        while budget > 0 and not self._closing and not self._paused and self._error is None:
+            try:
+                data = os.read(self._descriptor, 256 * 1024)
+            except OSError:
+                return
+            if not data:
+                return
+            budget -= len(data)
+            self._drained(data)
+
+    def _drained(self, data: bytes) -> None:
+        if self._stack is not None:
+            try:
+                data = self._stack.receive(data)
+            except AiospiceError as error:
+                self._error = error
+                return
+        if data:
+            self._handler.received(data)
+
+
+# Sockets
+
+
+async def _connect(
+    loop: asyncio.AbstractEventLoop, endpoint: Endpoint, dial: Dial | None
+) -> socket.socket:
+    if endpoint.unix_path and not endpoint.proxy:
+        return await _connect_unix(loop, endpoint.unix_path)
+    host, port = endpoint.host, endpoint.port
+    if endpoint.proxy:
+        from aiospice.aio.proxy import parse_proxy
+
+        proxy = parse_proxy(endpoint.proxy)
+        host, port = proxy.host, proxy.port
+    if dial is not None:
+        made = dial(host, port)
+        return await _settled(loop, made if isinstance(made, socket.socket) else await made)
+    return await _race(loop, await _resolve(loop, host, port))
+
+
+_Address = tuple[int, tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]]
+
+
+async def _resolve(loop: asyncio.AbstractEventLoop, host: str, port: int) -> list[_Address]:
+    for family in (socket.AF_INET, socket.AF_INET6):
+        try:
+            socket.inet_pton(family, host)
+        except (OSError, ValueError):
+            continue
+        return [(family, (host, port))]  # no thread for what needs no look-up
+    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys((info[0], info[4]) for info in found))
+
+
+async def _race(loop: asyncio.AbstractEventLoop, addresses: list[_Address]) -> socket.socket:
+    """Try all addresses, each a moment after the one before; the first that connects wins."""
+    tasks: set[asyncio.Task[socket.socket]] = set()
+    error: OSError | None = None
+    try:
+        while addresses or tasks:
+            if addresses:
+                tasks.add(loop.create_task(_try(loop, *addresses.pop(0))))
+            done, _ = await asyncio.wait(
+                tasks,
+                timeout=_STAGGER_SECONDS if addresses else None,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            for task in done:
+                problem = task.exception()
+                if problem is None:
+                    tasks.remove(task)
+                    return task.result()
+                tasks.remove(task)
+                if not isinstance(problem, OSError):
+                    raise problem
+                error = error or problem
+    finally:
+        for task in tasks:
+            task.cancel()
+            task.add_done_callback(_dispose)
+    raise error or OSError(errno.EADDRNOTAVAIL, "the name has no address")
+
+
+def _dispose(task: asyncio.Task[socket.socket]) -> None:
+    if not task.cancelled() and task.exception() is None:
+        task.result().close()
+
+
+async def _try(
+    loop: asyncio.AbstractEventLoop, family: int, address: tuple[object, ...]
+) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        await loop.sock_connect(sock, address)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+async def _connect_unix(loop: asyncio.AbstractEventLoop, path: str) -> socket.socket:
+    while True:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            sock.setblocking(False)
+            sock.connect(path)
+            return sock
+        except BlockingIOError:  # the listener's backlog is full, and nothing tells when not
+            sock.close()
+            await asyncio.sleep(0.02)
+        except BaseException:
+            sock.close()
+            raise
+
+
+async def _settled(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> socket.socket:
+    """Wait until a socket that may still be connecting is connected."""
+    try:
+        sock.setblocking(False)
+        if sock.family != socket.AF_UNIX:
+            await _until_writable(loop, sock)
+        problem = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if problem:
+            raise OSError(problem, os.strerror(problem))
+        sock.getpeername()
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+async def _until_writable(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
+    ready = asyncio.Event()
+    loop.add_writer(sock, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_writer(sock)
+
+
+def _tune(sock: socket.socket) -> None:
+    if sock.family == socket.AF_UNIX:
+        return
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in _KEEPALIVE:
+        number = getattr(socket, option, None)
+        if number is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, number, value)
+
+
+def _peer_text(peername: object) -> str:
+    if isinstance(peername, tuple) and len(peername) >= 2:
+        host = str(peername[0])
+        return f"[{host}]:{peername[1]}" if ":" in host else f"{host}:{peername[1]}"
+    return peername if isinstance(peername, str) else ""
+
+
+# Errors
+
+_HINTS_LOST = {
+    errno.ECONNRESET: " (the server went away, or refused what it was sent)",
+    errno.EPIPE: " (the server went away)",
+    errno.ETIMEDOUT: " (the server no longer answers)",
+}
+_HINTS = {
+    errno.ECONNREFUSED: "nothing listens there; is the server running, and is the port right?",
+    errno.EHOSTUNREACH: "there is no way to this host; is it up, is the network?",
+    errno.ENETUNREACH: "there is no route to this network; is this machine's network up?",
+    errno.ETIMEDOUT: "the host doesn't answer; is it up, is a firewall in between?",
+    errno.ECONNRESET: "the other side dropped the connection; is this a SPICE port?",
+    errno.ENOENT: "there is no such socket; is the server running?",
+    errno.EACCES: "this user may not connect there",
+    errno.EPERM: "this user may not connect there",
+    errno.EMFILE: "this process has too many files open; see ulimit -n",
+}
+
+
+def _explained(error: OSError, endpoint: Endpoint) -> ConnectError:
+    where = str(endpoint)
+    host = endpoint.host
+    if endpoint.proxy:
+        from aiospice.aio.proxy import parse_proxy
+
+        proxy = parse_proxy(endpoint.proxy)
+        host = proxy.host
+        where = f"{where}, by proxy {proxy}"
+    if isinstance(error, socket.gaierror):
+        return ConnectError(
+            f"{where}: the name {host!r} isn't known ({error.strerror}); is it spelled right?"
+        )
+    hint = _HINTS.get(error.errno or 0, "")
+    text = error.strerror or str(error) or type(error).__name__
+    return ConnectError(f"{where}: {text}{': ' if hint else ''}{hint}")
