@@ -231,8 +231,8 @@ class DelayedNetwork:
             "loss": loss,
             "rate": rate,
             "seed": seed,
+            "pcap": str(pcap) if pcap else None,
         }
-        self._settings["pcap"] = str(pcap) if pcap else None
         self._process: asyncio.subprocess.Process | None = None
         self._turn = asyncio.Lock()
         self.server_address = ""  #: where servers listen: 10.77.N.1
