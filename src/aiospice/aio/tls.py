@@ -48,6 +48,7 @@ _SHORT_NAMES = {
 }
 _LONG_NAMES = {long: short for short, long in _SHORT_NAMES.items() if short[0].isalpha()}
 _VERIFY_HINTS = {
+    7: "another CA of that name has signed it: give the right one with --ca-file",
     9: "it isn't valid yet: is this machine's clock right?",
     10: "it has expired: the server needs a new one",
     18: "it is signed by itself: give that certificate with --ca-file if you trust it",

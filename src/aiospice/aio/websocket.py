@@ -113,7 +113,9 @@ class WebSocketLayer:
     def receive_eof(self) -> None:
         if not self.ready:
             self._protocol.receive_eof()  # ends the body of a refusal
-            self._check_upgrade()
+            error = self._protocol.handshake_exc
+            if isinstance(error, InvalidStatus):
+                raise self._refused(error)
             raise self._error("the server closed the connection instead of upgrading it")
 
     def send(self, data: bytes) -> None:
