@@ -1,0 +1,234 @@
+"""The stock client to measure against: compiles and drives ``native/gtkpeer.c``.
+
+That program is a client without a display on libspice-client-glib. It is compiled once, into the
+user's cache folder, with gcc and pkg-config::
+
+    async with GtkPeer(qemu.options.address, port=qemu.port) as peer:
+        await peer.wait("port-open")
+        await peer.start_stream()
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from aiospice.errors import MissingProgram, SessionLost, SpiceTimeout
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["GtkPeer", "build"]
+
+_SOURCE = Path(__file__).with_name("native") / "gtkpeer.c"
+_LIBRARY = "spice-client-glib-2.0"
+
+
+def build() -> Path:
+    """Return the path of the compiled program, compiling it first if need be.
+
+    Raises `MissingProgram`, which names the Debian package, when a tool is missing.
+    """
+    for program in ("gcc", "pkg-config"):
+        if shutil.which(program) is None:
+            raise MissingProgram(f"{program} isn't installed: install {program} (Debian)")
+    asked = ["pkg-config", "--cflags", "--libs", _LIBRARY]
+    flags = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=20)
+    if flags.returncode:
+        raise MissingProgram(f"{_LIBRARY} isn't installed: install lib{_LIBRARY}-dev (Debian)")
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "aiospice"
+    cache.mkdir(parents=True, exist_ok=True)
+    version = hashlib.sha256(_SOURCE.read_bytes() + flags.stdout.encode()).hexdigest()[:16]
+    path = cache / f"gtkpeer-{version}"
+    if not path.exists():
+        _compile(path, flags.stdout.split())
+    return path
+
+
+def _compile(path: Path, flags: Sequence[str]) -> None:
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        made = Path(folder) / "gtkpeer"
+        done = subprocess.run(
+            ["gcc", "-O2", "-Wall", "-o", str(made), str(_SOURCE), *flags],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        if done.returncode:
+            raise MissingProgram(f"gtkpeer.c doesn't compile here:\n{done.stderr[-2000:]}")
+        made.rename(path)
+
+
+class GtkPeer:
+    """One run of the program; ``events`` holds all it has told, oldest first.
+
+    An event is a dict with ``t`` (seconds since 1970) and ``event``: ``connect``,
+    ``channel-new``, ``channel-event`` (``what``), ``channel-destroy``, ``surface``,
+    ``port-open``, ``port-closed``, ``first-byte``, ``migration-state`` (``what``),
+    ``write-error``, ``disconnected``, ``report``. ``prefix`` goes in front of the command line
+    (`DelayedNetwork.command`).
+    """
+
+    def __init__(
+        self,
+        host: str,
+        *,
+        port: int = 0,
+        tls_port: int = 0,
+        ca_file: Path | None = None,
+        subject: str | None = None,
+        password: str | None = None,
+        port_name: str | None = None,
+        dump: Path | None = None,
+        display: bool = True,
+        prefix: Sequence[str] = (),
+    ) -> None:
+        options: dict[str, object] = {
+            "host": host,
+            "port": port,
+            "tls-port": tls_port,
+            "ca-file": ca_file,
+            "subject": subject,
+            "port-name": port_name,
+            "dump": dump,
+        }
+        self._arguments = [f"--{name}={value}" for name, value in options.items() if value]
+        if not display:
+            self._arguments.append("--no-display")
+        self._prefix = list(prefix)
+        self._password = password
+        self.events: list[dict[str, Any]] = []
+        self._news = asyncio.Condition()
+        self._ended = False
+        self._process: asyncio.subprocess.Process | None = None
+        self._reader: asyncio.Task[None] | None = None
+        self._output = tempfile.TemporaryFile()  # noqa: SIM115 - lives with the process
+
+    async def __aenter__(self) -> Self:
+        program = await asyncio.to_thread(build)
+        environment = dict(os.environ)
+        if self._password is not None:
+            environment["GTKPEER_PASSWORD"] = self._password
+        self._process = await asyncio.create_subprocess_exec(
+            *(*self._prefix, str(program), *self._arguments),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=self._output,
+            env=environment,
+        )
+        self._reader = asyncio.create_task(self._read())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.kill()
+
+    async def kill(self) -> None:
+        """End the program at once."""
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+            await self._process.wait()
+        if self._reader is not None:
+            await self._reader
+        self._output.close()
+
+    async def start_stream(self, window: int = 2048, chunk: int = 128) -> None:
+        """Stream counters: at most ``window`` bytes in flight, ``chunk`` bytes a write."""
+        await self._order(f"start {window} {chunk}")
+
+    async def stop_stream(self) -> None:
+        """Send no more; what is in flight comes back."""
+        await self._order("stop")
+
+    async def report(self, order: str = "report") -> dict[str, Any]:
+        """Ask for the numbers so far.
+
+        ``sent``, ``received``, ``wrong`` (bytes that aren't what was sent at their position),
+        ``first_wrong`` (position or -1), ``dropped`` (in flight when a channel was lost),
+        ``messages``, ``silence_us`` (longest time without a byte while some were awaited, from
+        ``silence_at_us`` on), ``draws``, ``pixels``, ``bytes_read``, ``cpu_us``, ``rss_kib``.
+        """
+        seen = len(self.events)
+        await self._order(order)
+        return await self.wait("report", since=seen)
+
+    async def drain(self, timeout: float = 20) -> dict[str, Any]:
+        """Stop the stream and wait until all that was sent has come back."""
+        await self.stop_stream()
+        try:
+            async with asyncio.timeout(timeout):
+                while True:
+                    report = await self.report()
+                    if report["received"] + report["dropped"] >= report["sent"]:
+                        return report
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            raise SpiceTimeout(f"the stream isn't back after {timeout:g} s") from None
+
+    async def quit(self) -> dict[str, Any]:
+        """End the program in order; returns its last report."""
+        report = await self.report("quit")
+        assert self._process is not None
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._process.wait(), 5)
+        return report
+
+    async def wait(
+        self, event: str, *, timeout: float = 20, since: int = 0, **fields: object
+    ) -> dict[str, Any]:
+        """Wait for an event with these fields, one among ``events[since:]`` included.
+
+        Raises `SpiceTimeout`, and `SessionLost` when the program ends before.
+        """
+        async with self._news:
+            try:
+                async with asyncio.timeout(timeout):
+                    while (found := self.find(event, since=since, **fields)) is None:
+                        if self._ended:
+                            raise SessionLost(f"gtkpeer ended before {event}: {self.output()}")
+                        await self._news.wait()
+            except TimeoutError:
+                text = f"gtkpeer: no {event} {fields or ''} in {timeout:g} s: {self.output()}"
+                raise SpiceTimeout(text) from None
+        return found
+
+    def find(self, event: str, *, since: int = 0, **fields: object) -> dict[str, Any] | None:
+        """The first event with these fields among ``events[since:]``, or None."""
+        wanted = {"event": event, **fields}.items()
+        return next((item for item in self.events[since:] if wanted <= item.items()), None)
+
+    def output(self) -> str:
+        """The end of what the library complained about."""
+        if self._output.closed:
+            return ""
+        size = os.fstat(self._output.fileno()).st_size
+        return os.pread(self._output.fileno(), 2000, max(0, size - 2000)).decode(errors="replace")
+
+    async def _order(self, line: str) -> None:
+        assert self._process is not None
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(line.encode() + b"\n")
+            await self._process.stdin.drain()
+        except (BrokenPipeError, ConnectionResetError):
+            raise SessionLost(f"gtkpeer has ended: {self.output()}") from None
+
+    async def _read(self) -> None:
+        assert self._process is not None
+        assert self._process.stdout is not None
+        while line := await self._process.stdout.readline():
+            async with self._news:
+                self.events.append(json.loads(line))
+                self._news.notify_all()
+        async with self._news:
+            self._ended = True
+            self._news.notify_all()
