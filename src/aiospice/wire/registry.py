@@ -20,7 +20,7 @@ MODULES = {
     3: "inputs",
     4: "cursor",
     5: "playback",
-    6: "record",
+    6: "recording",
     8: "smartcard",
     9: "vmc",
     10: "vmc",
