@@ -85,8 +85,8 @@ async def open_transport(
         transport._give_up()
         if isinstance(error, TimeoutError) and limit.expired():
             raise SpiceTimeout(
-                f"{where}: {transport._stage} took longer than {timeout:g} s"
-                " (is a firewall in between?)"
+                f"{where}: {transport._stage} took longer than {timeout:g} s; "
+                f"{transport._stage_hint}"
             ) from None
         if isinstance(error, AiospiceError):
             raise
@@ -245,6 +245,12 @@ class Transport(asyncio.Protocol):
         if self._raw is None or self._stack is None:
             return "connecting"
         return f"the {self._stack.name} handshake"
+
+    @property
+    def _stage_hint(self) -> str:
+        if self._raw is None:
+            return "is the host up, is a firewall in between?"
+        return "is this the right port, and is the server busy?"
 
     def _live_raw(self) -> asyncio.Transport | None:
         """The raw transport while it works; `close` only half-closes it, all else is an end."""

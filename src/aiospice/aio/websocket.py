@@ -54,6 +54,7 @@ class WebSocketLayer:
             subprotocols=[Subprotocol("binary")],
             max_size=MAX_MESSAGE_BYTES,
         )
+        self._head = b""
         self._received = 0
         self.ready = False
         self.ended = False
@@ -62,6 +63,8 @@ class WebSocketLayer:
         self._protocol.send_request(self._protocol.connect())
 
     def receive(self, data: bytes) -> bytes:
+        if not self.ready:
+            self._check_head(data)
         self._protocol.receive_data(data)
         if not self.ready:
             self._received += len(data)
@@ -70,6 +73,14 @@ class WebSocketLayer:
         plain = b"".join([self._take(event) for event in events if isinstance(event, Frame)])
         self._check_stream()
         return plain
+
+    def _check_head(self, data: bytes) -> None:
+        """Refuse what isn't HTTP at its first byte; its first line may never end."""
+        self._head = (self._head + data[:5])[:5]
+        if not b"HTTP/".startswith(self._head):
+            raise self._error(
+                "the server's answer to the upgrade isn't HTTP: is this its WebSocket port?"
+            )
 
     def _check_upgrade(self) -> None:
         error = self._protocol.handshake_exc
