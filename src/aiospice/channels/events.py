@@ -1,0 +1,133 @@
+"""Events: what a core tells its owner, as plain data.
+
+An event is a class with annotated attributes and nothing else. It prints as one line, turns into
+a JSON-able dictionary, and compares by content. `Event` is lighter than a dataclass, which
+matters because a client's start-up time is felt at every call on the command line.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, ClassVar, Self, dataclass_transform
+
+__all__ = [
+    "ChannelClosing",
+    "Event",
+    "MessageIgnored",
+    "Notified",
+    "UnknownMessage",
+    "kind_of",
+]
+
+_BOUNDARY = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+
+
+def kind_of(name: str) -> str:
+    """``MigrationFinished`` as ``migration-finished``."""
+    return _BOUNDARY.sub("-", name).lower()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return bytes(value).hex()
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, BaseException):
+        return f"{type(value).__name__}: {value}"
+    return value
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True)
+class Event:
+    """Base of all events."""
+
+    _names: ClassVar[tuple[str, ...]] = ()
+
+    def __init_subclass__(cls) -> None:
+        own = cls.__dict__.get("__annotations__", {})
+        cls._names = cls._names + tuple(
+            name for name, kind in own.items() if not str(kind).startswith("ClassVar")
+        )
+
+    def __init__(self, **values: Any) -> None:
+        mine = self.__dict__
+        for name in self._names:
+            if name in values:
+                mine[name] = values.pop(name)
+            elif not hasattr(type(self), name):
+                raise TypeError(f"{type(self).__name__} needs {name}")
+        if values:
+            raise TypeError(f"{type(self).__name__} has no {', '.join(values)}")
+
+    @property
+    def kind(self) -> str:
+        """The event's name for scripts, such as ``channel-opened``."""
+        return kind_of(type(self).__name__)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Kind and attributes, JSON-able: bytes as hexadecimal digits, errors as text."""
+        values = {name: _plain(getattr(self, name)) for name in self._names}
+        return {"event": self.kind, **values}
+
+    def replace(self, **changes: Any) -> Self:
+        """A copy with some attributes changed."""
+        return type(self)(**{**self.__dict__, **changes})
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"{type(self).__name__} is a value: use replace({name}=...)")
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return self.__dict__ == other.__dict__
+
+    def __hash__(self) -> int:
+        return hash((type(self), tuple(sorted(self.__dict__))))
+
+    def __str__(self) -> str:
+        shown = " ".join(
+            f"{name}={_plain(getattr(self, name))}"
+            for name in self._names
+            if getattr(self, name) not in ("", None)
+        )
+        return f"{self.kind} {shown}".rstrip()
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name}={getattr(self, name)!r}" for name in self._names)
+        return f"{type(self).__name__}({shown})"
+
+
+class UnknownMessage(Event):
+    """A message of a number that isn't declared: counted and passed over."""
+
+    #: ``display:0`` and the like.
+    channel: str
+    number: int
+    #: Bytes of its body.
+    size: int
+    #: The first bytes of its body, at most 32.
+    head: bytes
+
+
+class MessageIgnored(Event):
+    """A declared message that nothing is done with, and why."""
+
+    channel: str
+    message: str
+    reason: str
+
+
+class Notified(Event):
+    """Text that the server wants the user to see. It comes from the peer: escape it."""
+
+    channel: str
+    #: 0 information, 1 warning, 2 error.
+    severity: int
+    text: str
+
+
+class ChannelClosing(Event):
+    """The server is about to close the channel, for the reason given (a link code)."""
+
+    channel: str
+    reason: int
