@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 
     from aiospice.proof.delay import DelayedNetwork
-
     from aiospice.proof.qemu import Qemu, QemuPair
 
     QemuFactory = Callable[..., Awaitable[Qemu]]
