@@ -1,1 +1,1 @@
-"""To be written."""
+"""The handshake before a channel opens, both ends: `client.LinkClient`, `server.LinkServer`."""
