@@ -8,6 +8,7 @@ import datetime
 import errno
 import ipaddress
 import pathlib
+import shutil
 import socket
 import ssl
 import struct
@@ -24,6 +25,7 @@ from websockets.asyncio.server import ServerConnection
 from websockets.asyncio.server import serve as serve_websocket
 
 from aiospice.aio import transport as transport_module
+from aiospice.aio.crypto import Crypto
 from aiospice.aio.transport import Transport, open_transport
 from aiospice.effects import Endpoint
 from aiospice.errors import (
@@ -31,6 +33,7 @@ from aiospice.errors import (
     AiospiceError,
     CertificateError,
     ConnectError,
+    MissingProgram,
     RemoteProtocolError,
     SpiceTimeout,
     StateError,
@@ -154,8 +157,8 @@ async def servers() -> AsyncIterator[Servers]:
 
 
 @pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, bytes]:
-    """A server's context and the CA for it: a certificate for 127.0.0.1 that signed itself."""
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, bytes, bytes]:
+    """A server's context, its certificate (for 127.0.0.1, its own CA), and both with the key."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test")])
     now = datetime.datetime.now(datetime.UTC)
@@ -175,17 +178,15 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContex
     )
     pem = made.public_bytes(serialization.Encoding.PEM)
     file = tmp_path_factory.mktemp("tls") / "server.pem"
-    file.write_bytes(
-        pem
-        + key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
+    private = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
     )
+    file.write_bytes(pem + private)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(file)
-    return context, pem
+    return context, pem, pem + private
 
 
 async def opened(endpoint: Endpoint, timeout: float = 10) -> tuple[Transport, Recorder]:
@@ -198,7 +199,7 @@ async def opened(endpoint: Endpoint, timeout: float = 10) -> tuple[Transport, Re
 @pytest.mark.parametrize("use_tls", [False, True])
 async def test_bytes_go_both_ways_through_every_stack(
     servers: Servers,
-    certificate: tuple[ssl.SSLContext, bytes],
+    certificate: tuple[ssl.SSLContext, bytes, bytes],
     use_tls: bool,
     use_websocket: bool,
     use_proxy: bool,
@@ -233,7 +234,7 @@ async def test_bytes_go_both_ways_through_every_stack(
 
 @pytest.mark.parametrize("use_tls", [False, True])
 async def test_it_is_not_writable_until_the_kernel_took_the_last_byte(
-    servers: Servers, certificate: tuple[ssl.SSLContext, bytes], use_tls: bool
+    servers: Servers, certificate: tuple[ssl.SSLContext, bytes, bytes], use_tls: bool
 ) -> None:
     go = asyncio.Event()
 
@@ -485,7 +486,7 @@ async def test_errors_of_connecting_name_the_endpoint_and_a_way_out(servers: Ser
 
 
 async def test_tls_to_a_plain_port_and_the_other_way_round(
-    servers: Servers, certificate: tuple[ssl.SSLContext, bytes]
+    servers: Servers, certificate: tuple[ssl.SSLContext, bytes, bytes]
 ) -> None:
     async def plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(16)
@@ -591,3 +592,87 @@ def test_importing_it_loads_no_layer() -> None:
         "sys.exit(any(name in sys.modules for name in heavy))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# A real server
+
+LINK = b"REDQ" + struct.pack("<IIIIBBIII", 2, 2, 18, 0, 1, 0, 0, 0, 18)
+LINK_REPLY_BYTES = 16 + 4 + 162
+
+
+@pytest.fixture
+async def qemu(
+    tmp_path: pathlib.Path, certificate: tuple[ssl.SSLContext, bytes, bytes]
+) -> AsyncIterator[Endpoint]:
+    """QEMU's plain port; its TLS port is the next one. The ticket is ``secret``."""
+    if shutil.which("qemu-system-x86_64") is None:
+        raise MissingProgram("qemu-system-x86_64 is missing; package qemu-system-x86 has it")
+    for name in ("ca-cert.pem", "server-cert.pem", "server-key.pem"):
+        (tmp_path / name).write_bytes(certificate[2])
+    port = unused_port()
+    spice = f"addr=127.0.0.1,port={port},tls-port={port + 1},x509-dir={tmp_path}"
+    with (tmp_path / "log").open("wb") as log:
+        process = await asyncio.create_subprocess_exec(
+            "qemu-system-x86_64",
+            *("-accel", "tcg", "-nodefaults", "-display", "none", "-S", "-vga", "std"),
+            *("-object", "secret,id=ticket,data=secret"),
+            *("-spice", f"{spice},password-secret=ticket"),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        endpoint = Endpoint("127.0.0.1", port)
+        async with asyncio.timeout(30):
+            while not await accepts(endpoint):
+                assert process.returncode is None, (tmp_path / "log").read_text()
+                await asyncio.sleep(0.05)
+        yield endpoint
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+
+
+async def accepts(endpoint: Endpoint) -> bool:
+    try:
+        transport, recorder = await opened(endpoint)
+    except ConnectError:
+        return False
+    transport.close()
+    await recorder.finished()
+    return True
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("use_websocket", [False, True])
+@pytest.mark.parametrize("use_tls", [False, True])
+async def test_qemu_takes_our_ticket_through_every_stack(
+    qemu: Endpoint,
+    certificate: tuple[ssl.SSLContext, bytes, bytes],
+    use_tls: bool,
+    use_websocket: bool,
+) -> None:
+    endpoint = qemu._replace(
+        port=qemu.port + use_tls,
+        tls=use_tls,
+        ca=certificate[1],
+        websocket_path="/" if use_websocket else "",
+    )
+    for password, result in (("secret", 0), ("wrong", 7)):
+        transport, recorder = await opened(endpoint)
+        transport.write(LINK)
+        await recorder.until(lambda r=recorder: len(r.data) >= LINK_REPLY_BYTES)  # type: ignore[misc]
+        size = 16 + int.from_bytes(recorder.data[12:16], "little")
+        public = bytes(recorder.data[20 : 20 + 162])
+        transport.write(Crypto().encrypt_ticket(public, password))
+        await recorder.until(lambda r=recorder, n=size + 4: len(r.data) >= n)  # type: ignore[misc]
+        assert int.from_bytes(recorder.data[size : size + 4], "little") == result
+        transport.close()
+        assert await recorder.finished() is None
+
+
+@pytest.mark.peers
+async def test_tls_to_qemus_plain_port_is_told(qemu: Endpoint) -> None:
+    with pytest.raises(ConnectError, match=r"is this its TLS port|plain SPICE"):
+        await opened(qemu._replace(tls=True))

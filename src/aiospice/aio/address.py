@@ -207,7 +207,7 @@ def _unix_path(text: str, rest: str) -> str:
 def _file_path(text: str, rest: str) -> str:
     host, slash, path = rest.partition("/")
     if host.lower() not in ("", "localhost") or not path:
-        raise _bad(text, "a file address has three slashes: file:///home/me/vm.vv")
+        raise _bad(text, "a file address has three slashes: file:///srv/vm.vv")
     return slash + _decode(text, path, "path")
 
 

@@ -312,6 +312,7 @@ class Transport(asyncio.Protocol):
     # What asyncio calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin the handshakes, lowest layer first."""
         raw = self._raw = cast("asyncio.Transport", transport)
         sock = raw.get_extra_info("socket")
         self._descriptor = sock.fileno()
@@ -335,6 +336,7 @@ class Transport(asyncio.Protocol):
         return self._raw
 
     def data_received(self, data: bytes) -> None:
+        """Hand bytes up through the layers; drop them while closing."""
         if self._closing or self._error is not None:
             return
         if self._stack is not None:
@@ -393,6 +395,7 @@ class Transport(asyncio.Protocol):
         self._unsent_at_loss = unsent
 
     def eof_received(self) -> bool:
+        """End the connection, after the flush if it is being closed."""
         self._eof = True
         raw = self._live_raw_now()
         if not self._opened.done():
@@ -413,9 +416,11 @@ class Transport(asyncio.Protocol):
         return ConnectError(f"{self._where}: the server closed the connection at once")
 
     def pause_writing(self) -> None:
+        """Note that the kernel didn't take everything."""
         self._blocked = True
 
     def resume_writing(self) -> None:
+        """Note that the kernel has taken everything."""
         self._blocked = False
         self._control = 0
         self._begun.clear()
@@ -435,6 +440,7 @@ class Transport(asyncio.Protocol):
         self._kill()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """Say to whom it may concern, once, that it is over."""
         if self._timer is not None:
             self._timer.cancel()
         try:
