@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from aiospice.errors import DecodeError, LocalError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from enum import IntEnum
 
     from aiospice.wire.reader import Reader, Writer
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Block",
     "Choice",
+    "ChoiceArray",
     "Counter",
     "Field",
     "FixedBytes",
@@ -271,17 +272,24 @@ class RecordArray(Field):
         self.count = count
 
     def read(self, reader: Reader, values: dict[str, Any]) -> tuple[Record, ...]:
-        count = values[self.count]
-        least = self.record.least_size()
-        if count * least > reader.end - reader.pos:
-            raise DecodeError(
-                f"{count} elements of {least} bytes don't fit into the rest", offset=reader.pos
-            )
-        return tuple([self.record.read(reader) for _ in range(count)])
+        return _read_records(reader, self.record, values[self.count])
 
     def write(self, writer: Writer, value: tuple[Record, ...], record: Record) -> None:
-        for item in value:
-            item.write(writer)
+        _write_records(writer, self.record, value, record, self.name)
+
+
+def _read_records(reader: Reader, kind: type[Record], count: int) -> tuple[Record, ...]:
+    reader.claim(count, kind.least_size())
+    return tuple([kind.read(reader) for _ in range(count)])
+
+
+def _write_records(
+    writer: Writer, kind: type[Record], value: tuple[Record, ...], record: Record, name: str
+) -> None:
+    for item in value:
+        if not isinstance(item, kind):
+            raise LocalError(f"{type(record).__name__}.{name} takes {kind.__name__} here")
+        item.write(writer)
 
 
 class Pointer(Field):
@@ -411,14 +419,17 @@ class When(Field):
 
 
 class Choice(Field):
-    """One of several structures, chosen by an earlier field; None when none belongs to it."""
+    """One of several structures, chosen by an earlier field; None when none belongs to it.
+
+    A kind that maps to None is known to have no structure.
+    """
 
     __slots__ = ("records", "select", "unknown")
 
     def __init__(
         self,
         select: Callable[[dict[str, Any]], int],
-        records: dict[int, type[Record]],
+        records: Mapping[int, type[Record] | None],
         unknown: str,
     ) -> None:
         super().__init__()
@@ -431,12 +442,15 @@ class Choice(Field):
         record = self.records.get(key)
         if record is not None:
             return record.read(reader)
-        if self.unknown == "error":
+        if self.unknown == "error" and key not in self.records:
             raise DecodeError(f"{key} is not a known kind", offset=reader.pos)
         return None
 
     def write(self, writer: Writer, value: Record | None, record: Record) -> None:
-        wanted = self.records.get(self.select(record.__dict__))
+        key = self.select(record.__dict__)
+        if self.unknown == "error" and key not in self.records:
+            raise LocalError(f"{type(record).__name__}.{self.name}: {key} is not a known kind")
+        wanted = self.records.get(key)
         if (wanted is None) != (value is None) or (
             wanted is not None and not isinstance(value, wanted)
         ):
@@ -444,3 +458,34 @@ class Choice(Field):
             raise LocalError(f"{type(record).__name__}.{self.name} takes {expected} here")
         if value is not None:
             value.write(writer)
+
+
+class ChoiceArray(Field):
+    """Structures in place of one of several kinds, chosen by an earlier field; a tuple.
+
+    No kind belongs to some choices: then there are no structures, whatever the counter says.
+    """
+
+    __slots__ = ("count", "records", "select")
+
+    def __init__(
+        self,
+        select: Callable[[dict[str, Any]], int],
+        records: Mapping[int, type[Record]],
+        count: str,
+    ) -> None:
+        super().__init__()
+        self.select = select
+        self.records = records
+        self.count = count
+
+    def read(self, reader: Reader, values: dict[str, Any]) -> tuple[Record, ...]:
+        kind = self.records.get(self.select(values))
+        return () if kind is None else _read_records(reader, kind, values[self.count])
+
+    def write(self, writer: Writer, value: tuple[Record, ...], record: Record) -> None:
+        kind = self.records.get(self.select(record.__dict__))
+        if kind is not None:
+            _write_records(writer, kind, value, record, self.name)
+        elif value:
+            raise LocalError(f"{type(record).__name__}.{self.name} takes nothing here")

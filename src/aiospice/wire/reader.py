@@ -10,15 +10,18 @@ from aiospice.errors import DecodeError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Reader", "Writer"]
+__all__ = ["RECORDS", "Reader", "Writer"]
 
 _U32 = Struct("<I")
+#: How many structures the arrays of one body may hold together. An object is many times larger
+#: than its bytes, so the size of the body alone would not bound the memory.
+RECORDS = 1 << 18
 
 
 class Reader:
     """Bounded access to one message body."""
 
-    __slots__ = ("budget", "data", "end", "pos", "strict")
+    __slots__ = ("budget", "data", "end", "pos", "records", "strict")
 
     def __init__(self, data: bytes | bytearray | memoryview, *, strict: bool = False) -> None:
         self.data = data
@@ -27,6 +30,8 @@ class Reader:
         self.strict = strict
         #: Bytes that may still be read in total; overlapping blocks run out of it.
         self.budget = 2 * self.end + 64
+        #: Structures that arrays may still hold.
+        self.records = RECORDS
 
     def skip(self, size: int) -> int:
         """Claim ``size`` bytes and return where they start; `DecodeError` when there aren't."""
@@ -38,6 +43,16 @@ class Reader:
             raise DecodeError("the same bytes are pointed to again and again", offset=start)
         self.pos = start + size
         return start
+
+    def claim(self, count: int, least: int) -> None:
+        """Make sure that ``count`` structures of at least ``least`` bytes can follow."""
+        if count * least > self.end - self.pos:
+            raise DecodeError(
+                f"{count} elements of {least} bytes don't fit into the rest", offset=self.pos
+            )
+        self.records -= count
+        if self.records < 0:
+            raise DecodeError(f"more than {RECORDS} structures in one body", offset=self.pos)
 
     def take(self, size: int) -> bytes:
         """Copy ``size`` bytes."""

@@ -22,6 +22,7 @@ from aiospice.errors import DecodeError
 from aiospice.wire.fields import (
     Block,
     Choice,
+    ChoiceArray,
     Counter,
     Field,
     FixedBytes,
@@ -37,7 +38,7 @@ from aiospice.wire.fields import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from enum import IntEnum
 
     from aiospice.wire.reader import Reader, Writer
@@ -46,6 +47,7 @@ __all__ = [
     "Record",
     "block",
     "choice",
+    "choice_array",
     "counter",
     "fixed_bytes",
     "i16",
@@ -198,12 +200,22 @@ def when_counter(
 
 def choice(
     select: Callable[[dict[str, Any]], int],
-    records: dict[int, type[Record]],
+    records: Mapping[int, type[Record] | None],
     *,
     unknown: Literal["error", "nothing"] = "error",
 ) -> Any:
-    """One of ``records``, by the number that ``select`` makes of the earlier fields."""
+    """One of ``records``, by the number that ``select`` makes of the earlier fields.
+
+    A number that maps to None is known to have no structure; the value is None then.
+    """
     return Choice(select, records, unknown)
+
+
+def choice_array(
+    select: Callable[[dict[str, Any]], int], records: Mapping[int, type[Record]], count: str
+) -> Any:
+    """A tuple of structures of the kind that ``select`` chooses; ``count`` names the counter."""
+    return ChoiceArray(select, records, count)
 
 
 class _Plan:
@@ -238,6 +250,7 @@ class _Plan:
     field_specifiers=(
         block,
         choice,
+        choice_array,
         counter,
         fixed_bytes,
         i16,
