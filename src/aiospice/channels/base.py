@@ -42,7 +42,7 @@ __all__ = ["ChannelPhase", "ClientChannel", "Key"]
 #: Channel type and id.
 Key = tuple[int, int]
 
-#: Messages up to this number belong to the connection that they were made for.
+#: Messages up to this number are of the base channel and belong to one connection.
 _BASE_LAST = 100
 _MIGRATE = common.Migrate.number
 _MIGRATE_DATA = common.MigrateData.number
@@ -88,8 +88,8 @@ class ClientChannel:
         self._urgent: deque[tuple[int, bytes]] = deque()
         self._queue: deque[tuple[int, bytes]] = deque()
         self.queued_bytes = 0
-        #: Bytes of the bodies of messages above 100 given to the present connection.
-        self.given_bytes = 0
+        #: Whether the queue may leave at all (a port waits for the guest to open it).
+        self.gate_open = True
         self._events: list[Event] = []
         self._now = 0.0
 
@@ -109,7 +109,10 @@ class ClientChannel:
         """Whether `take` would give something now."""
         if self.phase is ChannelPhase.CLOSED:
             return False
-        return bool(self._urgent or (self._queue and self.phase is ChannelPhase.OPEN))
+        return bool(self._urgent or self._queue_may_leave())
+
+    def _queue_may_leave(self) -> bool:
+        return bool(self._queue) and self.phase is ChannelPhase.OPEN and self.gate_open
 
     def take(self) -> bytes:
         """The next message with its header, b"" if there is none that may leave now.
@@ -118,12 +121,10 @@ class ClientChannel:
         """
         if self._urgent and self.phase is not ChannelPhase.CLOSED:
             number, body = self._urgent.popleft()
-        elif self._queue and self.phase is ChannelPhase.OPEN:
+        elif self._queue_may_leave():
             number, body = self._queue.popleft()
             self.queued_bytes -= len(body)
-            if number > _BASE_LAST:
-                self.given_bytes += len(body)
-                self._left(number, body)
+            self._left(number, body)
         else:
             return b""
         self.sent += 1
@@ -175,7 +176,7 @@ class ClientChannel:
             if self._ack_left <= 0:
                 self._ack_left = self._ack_window
                 if self.phase is ChannelPhase.OPEN:
-                    self.send(common.Ack())
+                    self._send_first(common.Ack())
 
     def _message(self, number: int, body: bytes) -> None:
         if self.phase is ChannelPhase.AWAITING_DATA and number != _MIGRATE_DATA:
@@ -184,6 +185,8 @@ class ClientChannel:
                 message=message_name(self.key[0], SERVER, number),
             )
         if self.phase is ChannelPhase.FROZEN:
+            if number <= _BASE_LAST and number not in (_MIGRATE, _MIGRATE_DATA):
+                return  # upstream's sound channels keep their ping timer
             raise RemoteProtocolError(
                 "came after the hand-over began, when the source must be silent",
                 message=message_name(self.key[0], SERVER, number),
@@ -254,10 +257,12 @@ class ClientChannel:
         self._send_first(common.Pong(id=message.id, timestamp=message.timestamp))
 
     def _on_wait(self, message: common.WaitForChannels) -> None:
-        for wait in message.waits:
-            if (wait.channel_type, wait.channel_id) == self.key:
-                raise RemoteProtocolError("waits for itself", message="WaitForChannels")
-        self.waits = message.waits
+        self._wait_for(message.waits)
+
+    def _wait_for(self, waits: tuple[common.WaitForChannel, ...]) -> None:
+        if any((wait.channel_type, wait.channel_id) == self.key for wait in waits):
+            raise RemoteProtocolError("the channel is to wait for itself", message="waits")
+        self.waits = waits
 
     def _on_disconnecting(self, message: common.Disconnecting) -> None:
         self._events.append(ChannelClosing(channel=self.name, reason=message.reason))
@@ -317,11 +322,7 @@ class ClientChannel:
         self.error = None
         self.waits = ()
         self.sent = 0
-        self.given_bytes = 0
         self._ack_window = self._ack_left = 0
-        kept = [(number, body) for number, body in self._queue if number > _BASE_LAST]
-        self._queue = deque(kept)
-        self.queued_bytes = sum(len(body) for _, body in kept)
 
 
 _BASE_HANDLERS: dict[int, Callable[..., None]] = {

@@ -44,8 +44,8 @@ class Event:
     _names: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls) -> None:
-        own = cls.__dict__.get("__annotations__", {})
-        cls._names = cls._names + tuple(
+        own = cls.__annotations__ if "__annotations__" in cls.__dict__ else {}
+        cls._names += tuple(
             name for name, kind in own.items() if not str(kind).startswith("ClassVar")
         )
 

@@ -1,0 +1,95 @@
+"""The display channel, client end: drawing is passed on to whoever keeps the screen."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from aiospice.channels.base import ClientChannel, Key
+from aiospice.channels.events import Event
+from aiospice.channels.framing import Framing
+from aiospice.errors import RemoteProtocolError
+from aiospice.wire import display
+from aiospice.wire.caps import DisplayCap, has
+from aiospice.wire.images import ImageCompression
+from aiospice.wire.message import Message
+
+__all__ = ["DisplayChannel", "DisplayMessage"]
+
+#: Sizes that upstream's client offers (spice-gtk ``src/channel-display.c``): 80 MiB of cached
+#: images and 16 MiB of GLZ window, both counted in pixels of 4 bytes; ids 1.
+PIXMAP_CACHE_PIXELS = 20 << 20
+GLZ_WINDOW_PIXELS = 4 << 20
+
+
+class DisplayMessage(Event):
+    """A message that changes what is on the screen."""
+
+    key: tuple[int, int]
+    message: Message
+
+
+class DisplayChannel(ClientChannel):
+    """Display: asks for images that can be decoded, and hands every message on."""
+
+    handlers: ClassVar[dict[int, str]] = {
+        display.InvalAllPixmaps.number: "_on_inval_all_pixmaps",
+        display.GlScanoutUnix.number: "_on_gl",
+        display.GlDraw.number: "_on_gl",
+        display.QualityIndicator.number: "_on_quality_indicator",
+    }
+    #: Until other codecs are there, images are asked for as they are.
+    compression: ClassVar[int] = ImageCompression.OFF
+
+    def __init__(self, key: Key, framing: Framing, server_caps: tuple[int, ...] = ()) -> None:
+        super().__init__(key, framing, server_caps)
+        self._after_waits: Event | None = None
+
+    def start(self) -> list[Event]:
+        """Send INIT, and which compression is wanted."""
+        self.send(
+            display.Init(
+                pixmap_cache_id=1,
+                pixmap_cache_size=PIXMAP_CACHE_PIXELS,
+                glz_dictionary_id=1,
+                glz_dictionary_window_size=GLZ_WINDOW_PIXELS,
+            )
+        )
+        if has(self.server_caps, DisplayCap.PREF_COMPRESSION):
+            self.send(display.PreferredCompression(image_compression=self.compression))
+        return []
+
+    def _other(self, kind: type[Message], body: bytes) -> None:
+        self._events.append(DisplayMessage(key=self.key, message=kind.parse(body)))
+
+    def _on_inval_all_pixmaps(self, message: display.InvalAllPixmaps) -> None:
+        event = DisplayMessage(key=self.key, message=message)
+        if message.waits:
+            self._after_waits = event
+            self._wait_for(message.waits)
+        else:
+            self._events.append(event)
+
+    def released(self, now: float) -> list[Event]:
+        """The points that were waited for are reached: forget the images, go on reading."""
+        if self._after_waits is not None:
+            self._events.append(self._after_waits)
+            self._after_waits = None
+        return super().released(now)
+
+    def _on_gl(self, message: Message) -> None:
+        # Only a server on this host that was told to may send it: a descriptor over a UNIX socket.
+        raise RemoteProtocolError(
+            "the server shares its screen as a file descriptor (GL), which this client did not "
+            "offer to take: start the server without gl=on",
+            message=type(message).__name__,
+        )
+
+    def _on_quality_indicator(self, message: display.QualityIndicator) -> None:
+        self._ignored("QualityIndicator", "nothing is done with it")
+
+    def restart(self, framing: Framing, server_caps: tuple[int, ...]) -> list[Event]:
+        """Begin anew: surfaces and caches are gone, and asked for again."""
+        self._after_waits = None
+        self._queue.clear()
+        self.queued_bytes = 0
+        return super().restart(framing, server_caps)

@@ -1,0 +1,204 @@
+"""Character devices, client end: usbredir, port and webdav channels as streams of bytes.
+
+What is known to have reached the guest
+---------------------------------------
+Upstream's servers don't acknowledge what a guest has read. Two facts bound what can be lost when
+a hand-over falls back to an ordinary reconnect (``server/spicevmc.cpp``, ``char-device.cpp``):
+
+* the record of a seamless hand-over says how many bytes the guest had not read at that moment, so
+  all before them have been read;
+* the server holds at most 128 messages of the client, and reads no more from the socket then; the
+  rest sits in the two kernels' socket buffers, `KERNEL_BYTES` at most with Linux's default limits
+  (``tcp_wmem`` 4 MiB, ``tcp_rmem`` 6 MiB).
+
+`VmcChannel.bytes_at_risk` is the smaller of what the two give.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import ClassVar
+
+from aiospice.channels.base import ClientChannel, Key
+from aiospice.channels.events import Event
+from aiospice.channels.framing import Framing
+from aiospice.errors import RemoteProtocolError, StateError
+from aiospice.wire import vmc
+from aiospice.wire.handover import queued_bytes
+
+__all__ = [
+    "DeviceData",
+    "PortChannel",
+    "PortOpened",
+    "PortStateChanged",
+    "VmcChannel",
+]
+
+#: Bytes of one DATA message of ours, at most. A hand-over waits for the message that has begun.
+CHUNK_BYTES = 16 << 10
+#: ``SPICEVMC`` self tokens (spice-server ``server/spicevmc.cpp``): client messages it holds.
+SERVER_MESSAGES = 128
+#: Socket buffers of both hosts at Linux's default limits.
+KERNEL_BYTES = 10 << 20
+
+
+class DeviceData(Event):
+    """Bytes from the guest's device."""
+
+    key: tuple[int, int]
+    data: bytes
+
+
+class PortOpened(Event):
+    """A port channel told its name, and whether the guest has it open."""
+
+    key: tuple[int, int]
+    channel: str
+    name: str
+    opened: bool
+
+
+class PortStateChanged(Event):
+    """The guest opened or closed a port, or sent a break."""
+
+    key: tuple[int, int]
+    channel: str
+    #: ``opened``, ``closed`` or ``break``.
+    state: str
+
+
+class VmcChannel(ClientChannel):
+    """A character device: `write` bytes, get `DeviceData`."""
+
+    handlers: ClassVar[dict[int, str]] = {
+        vmc.Data.number: "_on_data",
+        vmc.CompressedData.number: "_on_compressed_data",
+    }
+
+    def __init__(self, key: Key, framing: Framing, server_caps: tuple[int, ...] = ()) -> None:
+        super().__init__(key, framing, server_caps)
+        self.received_bytes = 0
+        self.sent_bytes = 0
+        #: Bytes given to servers since all before them are known to have reached the guest.
+        self._unproved = 0
+        #: Sizes of the last messages given.
+        self._last: deque[int] = deque(maxlen=SERVER_MESSAGES)
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Queue bytes for the guest."""
+        view = memoryview(data).cast("B")
+        for start in range(0, len(view), CHUNK_BYTES):
+            self.send(vmc.ClientData(data=bytes(view[start : start + CHUNK_BYTES])))
+
+    @property
+    def bytes_at_risk(self) -> int:
+        """At most so many of the bytes that have left aren't known to have reached the guest."""
+        return min(self._unproved, sum(self._last) + KERNEL_BYTES)
+
+    def _left(self, number: int, body: bytes) -> None:
+        if number == vmc.ClientData.number:
+            self.sent_bytes += len(body)
+            self._unproved += len(body)
+            self._last.append(len(body))
+
+    def _on_data(self, message: vmc.Data) -> None:
+        self._deliver(message.data)
+
+    def _on_compressed_data(self, message: vmc.CompressedData) -> None:
+        if message.type == vmc.Compression.NONE:
+            self._deliver(message.data)
+            return
+        if message.type != vmc.Compression.LZ4:
+            raise RemoteProtocolError(
+                f"compression {message.type} isn't known", message="CompressedData"
+            )
+        from lz4.block import LZ4BlockError, decompress
+
+        try:
+            data = decompress(message.data, uncompressed_size=message.uncompressed_size)
+        except (LZ4BlockError, ValueError, OverflowError) as error:
+            raise RemoteProtocolError(f"bad LZ4 data: {error}", message="CompressedData") from None
+        if len(data) != message.uncompressed_size:
+            raise RemoteProtocolError(
+                f"{len(data)} bytes, announced were {message.uncompressed_size}",
+                message="CompressedData",
+            )
+        self._deliver(data)
+
+    def _deliver(self, data: bytes) -> None:
+        self.received_bytes += len(data)
+        if data:
+            self._events.append(DeviceData(key=self.key, data=data))
+
+    def switch(self, framing: Framing, server_caps: tuple[int, ...]) -> None:
+        """Go on with the target; the record tells what the guest has read until then."""
+        waiting = queued_bytes(self.migrate_data) if self.migrate_data is not None else None
+        if waiting is not None and waiting <= self._unproved:
+            self._unproved = waiting
+            self._last.clear()
+            self._last.append(waiting)
+        super().switch(framing, server_caps)
+
+    def restart(self, framing: Framing, server_caps: tuple[int, ...]) -> list[Event]:
+        """Begin anew; what was at risk is lost or delivered, nobody can tell."""
+        self._unproved = 0
+        self._last.clear()
+        return super().restart(framing, server_caps)
+
+
+class PortChannel(VmcChannel):
+    """A named port (also webdav): data leaves only while the guest has it open."""
+
+    handlers: ClassVar[dict[int, str]] = {
+        **VmcChannel.handlers,
+        vmc.PortInit.number: "_on_port_init",
+        vmc.PortEvent.number: "_on_port_event",
+    }
+
+    def __init__(self, key: Key, framing: Framing, server_caps: tuple[int, ...] = ()) -> None:
+        super().__init__(key, framing, server_caps)
+        self.port_name: str | None = None
+        self.gate_open = False
+
+    @property
+    def opened(self) -> bool:
+        """Whether the guest has the port open."""
+        return self.gate_open
+
+    def send_break(self) -> None:
+        """Send a serial break; `StateError` while the guest has the port closed."""
+        if not self.gate_open:
+            raise StateError(f"{self.name}: the guest hasn't opened the port")
+        self.send(vmc.ClientPortEvent(event=vmc.PortEvents.BREAK))
+
+    def _on_port_init(self, message: vmc.PortInit) -> None:
+        name = message.name.decode("utf-8", "replace")
+        if self.port_name is not None and name != self.port_name:
+            raise RemoteProtocolError(
+                f"the port was {self.port_name!r} and is now {name!r}: source and target "
+                f"have their devices in different order",
+                message="PortInit",
+            )
+        again = self.port_name is not None and self.gate_open == bool(message.opened)
+        self.port_name = name
+        self.gate_open = bool(message.opened)
+        if not again:  # upstream's target repeats it after a seamless hand-over
+            self._events.append(
+                PortOpened(key=self.key, channel=self.name, name=name, opened=self.gate_open)
+            )
+
+    def _on_port_event(self, message: vmc.PortEvent) -> None:
+        if message.event == vmc.PortEvents.BREAK:
+            state = "break"
+        elif message.event in (vmc.PortEvents.OPENED, vmc.PortEvents.CLOSED):
+            self.gate_open = message.event == vmc.PortEvents.OPENED
+            state = "opened" if self.gate_open else "closed"
+        else:
+            self._ignored("PortEvent", f"event {message.event} isn't known")
+            return
+        self._events.append(PortStateChanged(key=self.key, channel=self.name, state=state))
+
+    def restart(self, framing: Framing, server_caps: tuple[int, ...]) -> list[Event]:
+        """Begin anew: data waits until the new server says that the port is open."""
+        self.gate_open = False
+        return super().restart(framing, server_caps)
