@@ -72,7 +72,9 @@ def test_a_key_with_another_exponent_is_accepted() -> None:
 def test_keys_of_other_kinds_are_the_peers_fault() -> None:
     long = rsa.generate_private_key(public_exponent=65537, key_size=2048).public_key()
     curve = ec.generate_private_key(ec.SECP256R1()).public_key()
-    for der in (spki(long), spki(curve), b"", bytes(162), PUBLIC[:-1], PUBLIC + b"\0"):
+    short = PUBLIC[:29] + bytes([PUBLIC[29] & 0x7F]) + PUBLIC[30:]  # a modulus of 1023 bits
+    even = PUBLIC[:156] + bytes([PUBLIC[156] & 0xFE]) + PUBLIC[157:]
+    for der in (spki(long), spki(curve), b"", bytes(162), PUBLIC[:-1], PUBLIC + b"\0", short, even):
         with pytest.raises(RemoteProtocolError, match="ticket key"):
             CRYPTO.encrypt_ticket(der, "secret")
 

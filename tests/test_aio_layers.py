@@ -20,6 +20,7 @@ from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
 from websockets.server import ServerProtocol
 
+from aiospice.aio import tls
 from aiospice.aio.layers import Layer, Stack, stack_for
 from aiospice.aio.proxy import MAX_REPLY_BYTES, Proxy, ProxyLayer
 from aiospice.aio.tls import (
@@ -415,6 +416,16 @@ def test_the_tls_handshake_is_bounded() -> None:
             layer.receive(b"\x16\3\3\0\1\2")
 
 
+def test_our_own_bound_holds_for_what_openssl_lets_pass(
+    make_context: Callable[..., ssl.SSLContext], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tls, "MAX_HANDSHAKE_BYTES", 300)
+    layer = TlsLayer("x", "server.example", ca=CA)
+    layer.start()
+    with pytest.raises(ConnectError, match="longer than 300 bytes"):
+        pump(layer, TlsEnd(make_context()).answer, 1)
+
+
 def test_goodbye_ends_tls_and_garbage_breaks_it(
     make_context: Callable[..., ssl.SSLContext],
 ) -> None:
@@ -471,8 +482,8 @@ def test_a_refused_upgrade_is_told(answer: bytes, problem: str, size: int) -> No
 def test_the_upgrade_is_bounded() -> None:
     layer = WebSocketLayer(WS_ENDPOINT)
     layer.start()
-    header = b"X-Padding: " + b"x" * 1000 + b"\r\n"
-    with pytest.raises(ConnectError):  # noqa: PT012
+    header = b"X-Padding: " + b"x" * 4000 + b"\r\n"
+    with pytest.raises(ConnectError, match="longer than"):  # noqa: PT012
         layer.receive(b"HTTP/1.1 101 Switching Protocols\r\n")
         for _ in range(2 * MAX_UPGRADE_BYTES // len(header)):
             layer.receive(header)
