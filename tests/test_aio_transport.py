@@ -496,6 +496,35 @@ async def test_errors_of_connecting_name_the_endpoint_and_a_way_out(servers: Ser
             await opened(Endpoint(host, 1))
 
 
+@pytest.mark.parametrize("mute", [False, True])
+async def test_all_addresses_of_a_name_are_tried(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch, mute: bool
+) -> None:
+    """The first refuses, or doesn't answer at all: its backlog is full."""
+    endpoint = await servers.start(echo)
+    first = socket.socket()
+    first.bind(("127.0.0.2", endpoint.port))
+    clients = [socket.socket() for _ in range(3 * mute)]
+    if mute:
+        first.listen(0)
+    for client in clients:
+        client.setblocking(False)
+        client.connect_ex(("127.0.0.2", endpoint.port))
+
+    async def two(host: str, port: int, **options: object) -> list[object]:
+        assert host == "two.example"
+        found = [(address, port) for address in ("127.0.0.2", "127.0.0.2", "127.0.0.1")]
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", address) for address in found]
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", two)
+    transport, recorder = await opened(endpoint._replace(host="two.example"))
+    assert transport.peername == f"127.0.0.1:{endpoint.port}"
+    transport.abort()
+    await recorder.finished()
+    for sock in (first, *clients):
+        sock.close()
+
+
 async def test_tls_to_a_plain_port_and_the_other_way_round(
     servers: Servers, certificate: tuple[ssl.SSLContext, bytes, bytes]
 ) -> None:
