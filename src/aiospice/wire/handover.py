@@ -493,7 +493,9 @@ class DisplayRecord(HandoverRecord, channels=(2,), fixed=80, limit=84 + 20 * MAX
     def _check_caches(self, max_window: int, max_cache: int) -> None:
         if not 0 < self.message_serial < 1 << 63:
             raise _refuse(f"{self.message_serial} is no serial", "message_serial", 8)
-        if not 0 <= self.pixmap_cache_size <= max_cache:
+        # A cache that was never set up has size -1, and no freezer's record to set it.
+        least = 1 if self.pixmap_cache_freezer else -1
+        if not least <= self.pixmap_cache_size <= max_cache:
             raise _refuse(f"{self.pixmap_cache_size} pixels", "pixmap_cache_size", 18)
         if self.glz_window_size > max_window:
             raise _refuse(f"{self.glz_window_size} pixels", "glz_window_size", 60)
