@@ -1,1 +1,1 @@
-"""To be written."""
+"""Surfaces, regions and raster operations: pixels in plain buffers, no codecs, no caches."""

@@ -1,0 +1,600 @@
+"""What one display channel shows: surfaces, draws, monitors and videos.
+
+`Screen.apply` takes the messages of the channel one by one and returns what came of them. It is
+plain data: pixels in byte arrays, everything else in small classes.
+
+Memory. The surfaces of a screen take at most `Screen.surface_bytes` (1 GiB unless set otherwise),
+one surface or image at most 512 MiB; a draw may need up to three times its image for the moment.
+Images that are kept belong to `aiospice.client.caches`, which has its own limit.
+
+What is drawn and how follows spice-common ``common/canvas_base.c``, the life of surfaces
+spice-gtk ``src/channel-display.c``. What can't be drawn (yet) leaves the screen as it was and
+gives a `NotDrawn`; what no server may send raises `RemoteProtocolError`.
+"""
+
+from __future__ import annotations
+
+from array import array
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from aiospice.canvas import raster
+from aiospice.canvas.pixels import A1, BYTES, FORMAT_NAMES, RGB555, XRGB, Pixels, check_size
+from aiospice.canvas.region import Box, Region, bounds, intersect, region_of
+from aiospice.channels.events import Event
+from aiospice.client.caches import Caches, PaletteCache
+from aiospice.client.images import CannotDraw, ImageReader
+from aiospice.client.picture import Picture
+from aiospice.errors import RemoteProtocolError, StateError
+from aiospice.wire import display, draw
+from aiospice.wire.images import Brush, Image, ImageType, Pattern, QMask, SolidColor, SurfaceImage
+from aiospice.wire.shapes import Clip, ClipType, DisplayBase, Rect
+
+if TYPE_CHECKING:
+    from aiospice.wire.message import Message
+
+__all__ = [
+    "MAX_STREAMS",
+    "MAX_SURFACES",
+    "SURFACE_BYTES",
+    "Monitor",
+    "MonitorsChanged",
+    "NotDrawn",
+    "Picture",
+    "Screen",
+    "ScreenChanged",
+    "ScreenMarked",
+    "Stream",
+    "StreamEnded",
+    "StreamStarted",
+    "SurfaceCreated",
+    "SurfaceDestroyed",
+]
+
+#: Surfaces of one screen (``NUM_SURFACES`` in spice-server ``server/red-common.h``).
+MAX_SURFACES = 10_000
+#: Bytes of all surfaces of one screen.
+SURFACE_BYTES = 1 << 30
+#: Videos at once; spice-server has 50 (``NUM_STREAMS``, ``server/video-stream.h``).
+MAX_STREAMS = 64
+
+
+class SurfaceCreated(Event):
+    """A surface is there, all zero."""
+
+    #: Number of the display channel.
+    display: int
+    surface_id: int
+    width: int
+    height: int
+    #: ``32_xRGB``, ``32_ARGB``, ``16_555``, ``16_565``, ``8_A`` or ``1_A``.
+    format: str
+    #: It is what the screen shows.
+    primary: bool
+
+
+class SurfaceDestroyed(Event):
+    """A surface is gone."""
+
+    display: int
+    surface_id: int
+    primary: bool
+
+
+class ScreenChanged(Event):
+    """Pixels of what is shown have changed, inside of this box."""
+
+    display: int
+    x: int
+    y: int
+    width: int
+    height: int
+
+
+class ScreenMarked(Event):
+    """The server says that the screen is complete and may be shown."""
+
+    display: int
+
+
+class MonitorsChanged(Event):
+    """The monitors are others now: each ``(id, surface, x, y, width, height)``."""
+
+    display: int
+    monitors: tuple[tuple[int, int, int, int, int, int], ...]
+
+
+class StreamStarted(Event):
+    """A part of the screen is sent as a video from now on."""
+
+    display: int
+    stream_id: int
+    codec: int
+    width: int
+    height: int
+
+
+class StreamEnded(Event):
+    """A video is over."""
+
+    display: int
+    stream_id: int
+    frames: int
+
+
+class NotDrawn(Event):
+    """A message had no effect on the screen, which therefore may show something wrong."""
+
+    display: int
+    #: Name of the message.
+    what: str
+    surface_id: int
+    #: Left, top, right and bottom of where it should have been.
+    box: tuple[int, int, int, int]
+    reason: str
+
+
+class Monitor:
+    """A monitor: the part of a surface that it shows, in pixels."""
+
+    __slots__ = ("height", "id", "surface_id", "width", "x", "y")
+
+    def __init__(self, id: int, surface_id: int, x: int, y: int, width: int, height: int) -> None:
+        self.id = id
+        self.surface_id = surface_id
+        self.x = x
+        self.y = y
+        self.width = width
+        self.height = height
+
+    def as_tuple(self) -> tuple[int, int, int, int, int, int]:
+        """Id, surface, x, y, width, height."""
+        return (self.id, self.surface_id, self.x, self.y, self.width, self.height)
+
+
+class Stream:
+    """A video that the server sends for a part of a surface."""
+
+    def __init__(self, message: display.StreamCreate) -> None:
+        self.id = message.id
+        self.surface_id = message.surface_id
+        self.codec = message.codec_type
+        self.flags = message.flags
+        #: Size of a frame, and of the part of the guest's screen that it shows.
+        self.size = (message.stream_width, message.stream_height)
+        self.source_size = (message.src_width, message.src_height)
+        self.dest = _box(message.dest)
+        self.clip = packed_clip(message.clip)
+        self.frames = 0
+
+
+def packed_clip(clip: Clip) -> array[int] | None:
+    """The rectangles of a clip, four numbers each; None when nothing is clipped."""
+    if clip.type == ClipType.NONE:
+        return None
+    return array("i", [side for rect in clip.rects for side in _box(rect)])
+
+
+def _box(rect: Rect) -> Box:
+    return (rect.left, rect.top, rect.right, rect.bottom)
+
+
+class Screen:
+    """The surfaces of one display channel and what is drawn on them."""
+
+    handlers: ClassVar[dict[int, str]] = {
+        display.Mode.number: "_mode",
+        display.Mark.number: "_mark",
+        display.Reset.number: "_clear",
+        display.CopyBits.number: "_copy_bits",
+        display.InvalList.number: "_inval_list",
+        display.InvalAllPixmaps.number: "_inval_all_pixmaps",
+        display.InvalPalette.number: "_inval_palette",
+        display.InvalAllPalettes.number: "_inval_all_palettes",
+        display.StreamCreate.number: "_stream_create",
+        display.StreamData.number: "_stream_data",
+        display.StreamDataSized.number: "_stream_data",
+        display.StreamClip.number: "_stream_clip",
+        display.StreamDestroy.number: "_stream_destroy",
+        display.StreamDestroyAll.number: "_stream_destroy_all",
+        display.SurfaceCreate.number: "_surface_create",
+        display.SurfaceDestroy.number: "_surface_destroy",
+        display.MonitorsConfig.number: "_monitors_config",
+        display.GlScanoutUnix.number: "_gl",
+        display.GlDraw.number: "_gl",
+        draw.DrawFill.number: "_fill",
+        draw.DrawOpaque.number: "_opaque",
+        draw.DrawCopy.number: "_copy",
+        draw.DrawBlend.number: "_copy",
+        draw.DrawBlackness.number: "_blackness",
+        draw.DrawWhiteness.number: "_whiteness",
+        draw.DrawInvers.number: "_invers",
+    }
+
+    def __init__(
+        self, channel_id: int, caches: Caches, *, surface_bytes: int = SURFACE_BYTES
+    ) -> None:
+        #: Number of the display channel.
+        self.id = channel_id
+        self.caches = caches
+        self.palettes = PaletteCache()
+        self.surface_bytes = surface_bytes
+        self.surfaces: dict[int, Pixels] = {}
+        #: The surface that is shown, None when there is none.
+        self.primary: int | None = None
+        self.marked = False
+        self.monitors: tuple[Monitor, ...] = ()
+        self.max_monitors = 1
+        self.streams: dict[int, Stream] = {}
+        #: Draws carried out, and pixels that they touched, since the start.
+        self.draws = 0
+        self.pixels = 0
+        #: How often something wasn't drawn, by message name and reason.
+        self.not_drawn: dict[tuple[str, str], int] = {}
+        self._held = 0
+        self._drawn_on_primary = False
+        self._reader = ImageReader(caches.images, self.palettes)
+
+    @property
+    def ready(self) -> bool:
+        """There is a surface to show, and it was marked as complete or drawn on."""
+        return self.primary is not None and (self.marked or self._drawn_on_primary)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of what is shown, in pixels; (0, 0) when there is nothing."""
+        if self.primary is None:
+            return (0, 0)
+        shown = self.surfaces[self.primary]
+        return (shown.width, shown.height)
+
+    def snapshot(self) -> Picture:
+        """A copy of what is shown; `StateError` when there is no surface to show."""
+        if self.primary is None:
+            raise StateError(f"display {self.id} has no screen yet; wait until it is ready")
+        shown = self.surfaces[self.primary]
+        return Picture(shown.width, shown.height, bytes(shown.converted(XRGB).tight()))
+
+    def reset(self) -> list[Event]:
+        """Forget everything that came over the old connection: the new server starts from nothing.
+
+        The images are the session's and stay: see `Caches.clear`.
+        """
+        events: list[Event] = [self._gone(surface_id) for surface_id in list(self.surfaces)]
+        self.palettes.clear()
+        self.streams.clear()
+        self.monitors = ()
+        self.marked = False
+        return events
+
+    def apply(self, message: Message) -> list[Event]:
+        """Carry out one message of the display channel and tell what came of it.
+
+        Raises `RemoteProtocolError` for sizes, numbers and images that no server may send; a
+        message that isn't about the screen gives no events.
+        """
+        name = self.handlers.get(message.number)
+        try:
+            if name is not None:
+                events: list[Event] = getattr(self, name)(message)
+                return events
+            base = getattr(message, "base", None)
+            if not isinstance(base, DisplayBase):
+                return []
+            self._touch_all(message, base)
+            raise CannotDraw("this operation is not carried out yet")
+        except CannotDraw as error:
+            return [self._left_out(message, error.reason)]
+        except RemoteProtocolError as error:
+            error.message = error.message or type(message).__name__
+            error.where = error.where or f"display:{self.id}"
+            raise
+
+    def _left_out(self, message: Any, reason: str) -> NotDrawn:
+        what = type(message).__name__
+        self.not_drawn[what, reason] = self.not_drawn.get((what, reason), 0) + 1
+        base = getattr(message, "base", None)
+        stream = self.streams.get(getattr(message, "id", -1))
+        surface_id, box = 0, (0, 0, 0, 0)
+        if isinstance(base, DisplayBase):
+            surface_id, box = base.surface_id, _box(base.box)
+        elif stream is not None:
+            surface_id, box = stream.surface_id, stream.dest
+        return NotDrawn(display=self.id, what=what, surface_id=surface_id, box=box, reason=reason)
+
+    # Surfaces
+
+    def _mode(self, message: display.Mode) -> list[Event]:
+        format = XRGB if message.bits == 32 else RGB555
+        return self._create(0, message.x_res, message.y_res, format, primary=True)
+
+    def _surface_create(self, message: display.SurfaceCreate) -> list[Event]:
+        if message.format not in BYTES:
+            raise RemoteProtocolError(f"{message.format} is not a surface format")
+        primary = bool(message.flags & display.SurfaceFlags.PRIMARY)
+        return self._create(
+            message.surface_id, message.width, message.height, message.format, primary=primary
+        )
+
+    def _create(
+        self, surface_id: int, width: int, height: int, format: int, *, primary: bool
+    ) -> list[Event]:
+        """Make a surface; a primary one like the one that is there keeps that one's pixels."""
+        check_size(width, height, f"surface {surface_id}")
+        events: list[Event] = []
+        shown = self.surfaces.get(self.primary) if primary and self.primary is not None else None
+        if shown is not None and self.primary is not None:
+            same = (shown.width, shown.height, shown.format) == (width, height, format)
+            if same and self.primary == surface_id:
+                return []
+            events.append(self._gone(self.primary))
+        if surface_id in self.surfaces:
+            events.append(self._gone(surface_id))
+        size = width * height * BYTES[format]
+        if self._held + size > self.surface_bytes or len(self.surfaces) >= MAX_SURFACES:
+            raise RemoteProtocolError(
+                f"surface {surface_id} of {width}x{height}: {len(self.surfaces)} surfaces take "
+                f"{self._held} bytes, the limits are {MAX_SURFACES} and {self.surface_bytes}"
+            )
+        self.surfaces[surface_id] = Pixels(width, height, format)
+        self._held += size
+        if primary:
+            self.primary = surface_id
+        events.append(
+            SurfaceCreated(
+                display=self.id,
+                surface_id=surface_id,
+                width=width,
+                height=height,
+                format=FORMAT_NAMES[format],
+                primary=primary,
+            )
+        )
+        return events
+
+    def _gone(self, surface_id: int) -> SurfaceDestroyed:
+        self._held -= len(self.surfaces.pop(surface_id).data)
+        primary = surface_id == self.primary
+        if primary:
+            self.primary = None
+            self._drawn_on_primary = False
+        return SurfaceDestroyed(display=self.id, surface_id=surface_id, primary=primary)
+
+    def _surface_destroy(self, message: display.SurfaceDestroy) -> list[Event]:
+        """An id that isn't there is passed over, as upstream does."""
+        return [self._gone(message.surface_id)] if message.surface_id in self.surfaces else []
+
+    def _mark(self, message: display.Mark) -> list[Event]:
+        self.marked = True
+        return [ScreenMarked(display=self.id)]
+
+    def _clear(self, message: display.Reset) -> list[Event]:
+        """Black the screen and forget the palettes; images and other surfaces stay."""
+        self.palettes.clear()
+        self.marked = False
+        self._drawn_on_primary = False
+        if self.primary is None:
+            return []
+        shown = self.surfaces[self.primary]
+        whole = (0, 0, shown.width, shown.height)
+        raster.fill(shown, [whole], 0, raster.CLEAR)
+        return [self._changed(whole)]
+
+    def _monitors_config(self, message: display.MonitorsConfig) -> list[Event]:
+        """An empty configuration is passed over, as upstream does."""
+        if not message.heads:
+            return []
+        self.max_monitors = max(message.max_allowed, 1)
+        self.monitors = tuple(
+            Monitor(head.monitor_id, head.surface_id, head.x, head.y, head.width, head.height)
+            for head in message.heads
+        )
+        shown = tuple(monitor.as_tuple() for monitor in self.monitors)
+        return [MonitorsChanged(display=self.id, monitors=shown)]
+
+    # Caches
+
+    def _inval_list(self, message: display.InvalList) -> list[Event]:
+        for resource in message.resources:
+            if resource.type == display.ResourceType.PIXMAP:
+                self.caches.images.drop(resource.id)
+        return []
+
+    def _inval_all_pixmaps(self, message: display.InvalAllPixmaps) -> list[Event]:
+        """The owner has waited for ``message.waits`` before this is applied."""
+        self.caches.images.clear()
+        return []
+
+    def _inval_palette(self, message: display.InvalPalette) -> list[Event]:
+        self.palettes.drop(message.id)
+        return []
+
+    def _inval_all_palettes(self, message: display.InvalAllPalettes) -> list[Event]:
+        self.palettes.clear()
+        return []
+
+    # Videos
+
+    def _stream_create(self, message: display.StreamCreate) -> list[Event]:
+        if message.id not in self.streams and len(self.streams) >= MAX_STREAMS:
+            raise RemoteProtocolError(f"more than {MAX_STREAMS} videos at once")
+        stream = self.streams[message.id] = Stream(message)
+        return [
+            StreamStarted(
+                display=self.id,
+                stream_id=stream.id,
+                codec=stream.codec,
+                width=stream.size[0],
+                height=stream.size[1],
+            )
+        ]
+
+    def _stream_data(self, message: display.StreamData | display.StreamDataSized) -> list[Event]:
+        stream = self.streams.get(message.id)
+        if stream is None:
+            raise CannotDraw("there is no such video")
+        stream.frames += 1
+        raise CannotDraw("videos are not decoded yet")
+
+    def _stream_clip(self, message: display.StreamClip) -> list[Event]:
+        stream = self.streams.get(message.id)
+        if stream is not None:
+            stream.clip = packed_clip(message.clip)
+        return []
+
+    def _stream_destroy(self, message: display.StreamDestroy) -> list[Event]:
+        stream = self.streams.pop(message.id, None)
+        if stream is None:
+            return []
+        return [StreamEnded(display=self.id, stream_id=stream.id, frames=stream.frames)]
+
+    def _stream_destroy_all(self, message: display.StreamDestroyAll) -> list[Event]:
+        ended = list(self.streams.values())
+        self.streams.clear()
+        return [
+            StreamEnded(display=self.id, stream_id=stream.id, frames=stream.frames)
+            for stream in ended
+        ]
+
+    def _gl(self, message: Any) -> list[Event]:
+        raise CannotDraw("DMA buffers are not shown")
+
+    # Draws
+
+    def _surface(self, surface_id: int) -> Pixels:
+        surface = self.surfaces.get(surface_id)
+        if surface is None:
+            raise CannotDraw("there is no such surface")
+        if surface.format == A1:
+            raise CannotDraw("surfaces of 1 bit can't be drawn on or from")
+        return surface
+
+    def _target(self, base: DisplayBase) -> tuple[Pixels, Region]:
+        """The surface of a draw and the part of it that may be touched."""
+        surface = self._surface(base.surface_id)
+        box = intersect(_box(base.box), (0, 0, surface.width, surface.height))
+        if box is None:
+            return surface, []
+        if base.clip.type == ClipType.NONE:
+            return surface, [box]
+        return surface, region_of(box, map(_box, base.clip.rects))
+
+    def _finished(self, base: DisplayBase, region: Region, pixels: int) -> list[Event]:
+        self.draws += 1
+        self.pixels += pixels
+        if base.surface_id != self.primary:
+            return []
+        self._drawn_on_primary = True
+        box = bounds(region)
+        return [] if box is None else [self._changed(box)]
+
+    def _changed(self, box: Box) -> ScreenChanged:
+        left, top, right, bottom = box
+        return ScreenChanged(
+            display=self.id, x=left, y=top, width=right - left, height=bottom - top
+        )
+
+    def _source(self, image: Image | None, surface: Pixels) -> Pixels:
+        """The pixels of an image or of a surface, in a format that fits the surface drawn on."""
+        if image is None:
+            raise CannotDraw("there is no image")
+        if image.descriptor.type == ImageType.SURFACE and isinstance(image.body, SurfaceImage):
+            return self._surface(image.body.surface_id).converted(surface.format)
+        return self._reader.pixels(image, surface.format).converted(surface.format)
+
+    def _touch_all(self, message: Any, base: DisplayBase) -> None:
+        """Keep the images and palettes of a message that isn't drawn."""
+        surface = self.surfaces.get(base.surface_id)
+        format = surface.format if surface is not None else XRGB
+        brushes = [getattr(message, name, None) for name in ("brush", "fore_brush", "back_brush")]
+        images = [getattr(message, "src_bitmap", None), getattr(message, "mask_bitmap", None)]
+        images += [brush.body.pat for brush in brushes if brush and isinstance(brush.body, Pattern)]
+        for image in images:
+            self._reader.touch(image, format)
+
+    def _unmasked(self, mask: QMask) -> None:
+        if mask.bitmap is not None:
+            raise CannotDraw("masks are not followed yet")
+
+    def _fill(self, message: draw.DrawFill) -> list[Event]:
+        surface, region = self._target(message.base)
+        rop = raster.rop_of(message.rop_descriptor, source="brush")
+        if not region or rop == raster.NOOP:
+            self._touch_all(message, message.base)
+            return self._finished(message.base, [], 0)
+        pattern = self._pattern(message.brush, surface)
+        self._unmasked(message.mask)
+        done = self._paint(surface, region, message.brush, pattern, rop)
+        return self._finished(message.base, region, done)
+
+    def _pattern(self, brush: Brush, surface: Pixels) -> Pixels | None:
+        """The image that a brush paints with, None for one that doesn't."""
+        return self._source(brush.body.pat, surface) if isinstance(brush.body, Pattern) else None
+
+    def _paint(
+        self, surface: Pixels, region: Region, brush: Brush, pattern: Pixels | None, rop: int
+    ) -> int:
+        if pattern is not None and isinstance(brush.body, Pattern):
+            pos = brush.body.pos
+            return raster.tile(surface, region, pattern, pos.x, pos.y, rop)
+        colour = brush.body.color if isinstance(brush.body, SolidColor) else 0
+        return raster.fill(surface, region, colour, rop)
+
+    def _copy(self, message: draw.DrawCopy) -> list[Event]:
+        surface, region = self._target(message.base)
+        rop = raster.rop_of(message.rop_descriptor)
+        if not region or rop == raster.NOOP:
+            self._touch_all(message, message.base)
+            return self._finished(message.base, [], 0)
+        image = self._source(message.src_bitmap, surface)
+        done = self._place(message, surface, region, image, rop)
+        return self._finished(message.base, region, done)
+
+    def _place(
+        self,
+        message: draw.DrawCopy | draw.DrawOpaque,
+        surface: Pixels,
+        region: Region,
+        image: Pixels,
+        rop: int,
+    ) -> int:
+        """Put the image of a copy or opaque draw where it belongs."""
+        self._unmasked(message.mask)
+        box, area = message.base.box, message.src_area
+        if (box.width, box.height) != (area.width, area.height):
+            raise CannotDraw("images are not scaled yet")
+        return raster.blit(surface, region, image, box.left - area.left, box.top - area.top, rop)
+
+    def _opaque(self, message: draw.DrawOpaque) -> list[Event]:
+        """The image goes to the surface first, then the brush is laid over it."""
+        surface, region = self._target(message.base)
+        rop = raster.rop_of(message.rop_descriptor, source="brush", target="src")
+        if not region or rop == raster.NOOP:
+            self._touch_all(message, message.base)
+            return self._finished(message.base, [], 0)
+        image = self._source(message.src_bitmap, surface)
+        pattern = self._pattern(message.brush, surface)
+        self._place(message, surface, region, image, raster.COPY)
+        done = self._paint(surface, region, message.brush, pattern, rop)
+        return self._finished(message.base, region, done)
+
+    def _plain(self, message: Any, colour: int, rop: int) -> list[Event]:
+        surface, region = self._target(message.base)
+        if region:
+            self._unmasked(message.mask)
+        done = raster.fill(surface, region, colour, rop)
+        return self._finished(message.base, region, done)
+
+    def _blackness(self, message: draw.DrawBlackness) -> list[Event]:
+        return self._plain(message, 0, raster.COPY)
+
+    def _whiteness(self, message: draw.DrawWhiteness) -> list[Event]:
+        return self._plain(message, 0xFFFFFFFF, raster.COPY)
+
+    def _invers(self, message: draw.DrawInvers) -> list[Event]:
+        return self._plain(message, 0, raster.INVERT)
+
+    def _copy_bits(self, message: display.CopyBits) -> list[Event]:
+        surface, region = self._target(message.base)
+        box, source = message.base.box, message.src_pos
+        done = raster.copy_region(surface, region, box.left - source.x, box.top - source.y)
+        return self._finished(message.base, region, done)
