@@ -347,7 +347,9 @@ class Record:
                         run, struct.unpack_from(reader.data, start), strict=True
                     ):
                         if value > field.high:
-                            field.check(value, start)
+                            current = field.name
+                            before = run[: run.index(field)]
+                            field.check(value, start + sum(part.struct.size for part in before))
                         values[field.name] = value
                 else:
                     current = step.name
