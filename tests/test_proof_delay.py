@@ -101,11 +101,14 @@ async def test_the_capture_has_the_clients_times(
     async with echo_through(net) as (reader, writer):
         writer.write(b"question")
         await reader.readexactly(8)
+        writer.close()
+        await writer.wait_closed()
     await net.close()
     assert len(list(read_packets(path))) >= 6
     [tcp] = read_tcp(path)
     assert tcp.client_address[0] == net.client_address
     assert bytes(tcp.client.data) == bytes(tcp.server.data) == b"question"
+    assert tcp.client.closed is not None
     assert tcp.server.time(0) - tcp.client.time(0) >= 0.04
 
 
@@ -141,3 +144,28 @@ async def test_without_root_the_error_says_what_is_needed(
     with pytest.raises(MissingProgram, match=r"root|iproute2"):
         async with DelayedNetwork():
             pass
+
+
+@pytest.mark.net
+async def test_what_a_killed_process_left_is_removed(delayed_network: NetworkFactory) -> None:
+    code = """
+import asyncio, os
+from aiospice.proof.delay import DelayedNetwork
+
+async def main():
+    net = await DelayedNetwork().__aenter__()
+    print(net.client_namespace, flush=True)
+    os.kill(os.getpid(), 9)
+
+asyncio.run(main())
+"""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", code), stdout=asyncio.subprocess.PIPE
+    )
+    name = (await process.communicate())[0].decode().strip()
+    place = f"/run/netns/{name}"
+    assert os.path.exists(place)
+    while os.path.exists(f"/sys/class/net/aio{name.split('-')[1]}s"):
+        await asyncio.sleep(0.02)
+    await delayed_network(delay_ms=1)
+    assert not os.path.exists(place)

@@ -19,6 +19,7 @@ import contextlib
 import json
 import os
 import random
+import secrets
 import select
 import shutil
 import socket
@@ -42,6 +43,10 @@ MTU = 1500
 QUEUE_LENGTH = 10000
 #: Packets that wait for a limited rate before the next one is lost, as in a router.
 ROUTER_QUEUE = 1000
+#: What the names of namespaces begin with; the number of the network follows.
+_PREFIX = "aiospice-"
+#: Seconds for which packets under way are still delivered when the network is closed.
+LINGER = 1.0
 _TUNSETIFF, _IFF_TUN, _IFF_NO_PI = 0x400454CA, 1, 0x1000
 _CLONE_NEWNET = 0x40000000
 _PR_SET_TIMERSLACK = 29
@@ -88,6 +93,7 @@ class _Bridge:
         seed = settings["seed"]
         self.up = _Line(client, server, f"{seed} up")
         self.down = _Line(server, client, f"{seed} down")
+        self.lines = (self.up, self.down)
         self.capture = _Capture(settings["pcap"]) if settings["pcap"] else None
         self.delay = 0
         self.loss = 0.0
@@ -111,7 +117,7 @@ class _Bridge:
         for _ in range(64):
             try:
                 packet = os.read(line.source, 65536)
-            except BlockingIOError:
+            except OSError:  # nothing more, or the device has gone
                 return
             if capture:
                 capture.record(packet)
@@ -157,22 +163,30 @@ class _Bridge:
         self.apply(json.loads(text))
         print(json.dumps({"passed": self.passed, "lost": self.lost}), flush=True)
 
+    def turn(self, *others: int) -> list[int]:
+        """Deliver, wait for what comes next, take it; returns which of ``others`` are ready."""
+        dues = [due for line in self.lines if (due := self.give(line)) is not None]
+        wait = 0.2
+        if dues:
+            wait = min(wait, max(0.0, (min(dues) - time.monotonic_ns()) / 1e9))
+        sources = [line.source for line in self.lines]
+        ready = select.select([*sources, *others], [], [], wait)[0]
+        for line in self.lines:
+            if line.source in ready:
+                self.take(line)
+        if not ready and not dues and self.capture:
+            self.capture.flush()
+        return [other for other in others if other in ready]
+
     def run(self) -> None:
-        lines = (self.up, self.down)
-        sources = [self.up.source, self.down.source, sys.stdin.fileno()]
+        """Work until the orders end, then deliver what is under way."""
+        orders = sys.stdin.fileno()
         while self.open:
-            dues = [due for line in lines if (due := self.give(line)) is not None]
-            wait = 0.2
-            if dues:
-                wait = min(wait, max(0.0, (min(dues) - time.monotonic_ns()) / 1e9))
-            ready = select.select(sources, [], [], wait)[0]
-            for line in lines:
-                if line.source in ready:
-                    self.take(line)
-            if sources[2] in ready:
+            if self.turn(orders):
                 self.obey()
-            if not ready and self.capture and not dues:
-                self.capture.flush()
+        end = time.monotonic() + LINGER
+        while any(line.waiting for line in self.lines) and time.monotonic() < end:
+            self.turn()
         if self.capture:
             self.capture.flush()
 
@@ -243,7 +257,7 @@ class DelayedNetwork:
         _check_possible()
         try:
             number = await self._start()
-            self.client_namespace = f"aiospice-{number}"
+            self.client_namespace = f"{_PREFIX}{number}-{secrets.token_hex(3)}"
             self.server_address, self.client_address = f"10.77.{number}.1", f"10.77.{number}.2"
             await self._configure(number)
         except BaseException:
@@ -342,7 +356,8 @@ class DelayedNetwork:
 
     async def _configure(self, number: int) -> None:
         server, client, namespace = f"aio{number}s", f"aio{number}c", self.client_namespace
-        await _ip("netns", "delete", namespace, check=False)  # left by a process that was killed
+        for stale in _stale_namespaces():
+            await _ip("netns", "delete", stale, check=False)
         await _ip("netns", "add", namespace)
         await _ip("link", "set", client, "netns", namespace)
         inside = ("-n", namespace)
@@ -359,6 +374,15 @@ def _check_possible() -> None:
         raise MissingProgram("ip isn't installed: install iproute2 (Debian)")
     if os.geteuid() != 0 or not os.path.exists("/dev/net/tun"):
         raise MissingProgram("a delayed network needs root and /dev/net/tun")
+
+
+def _stale_namespaces() -> list[str]:
+    """Namespaces of ours whose devices are gone: left by processes that were killed."""
+    with contextlib.suppress(OSError):
+        names = [name for name in os.listdir("/run/netns") if name.startswith(_PREFIX)]
+        devices = os.listdir("/sys/class/net")
+        return [name for name in names if f"aio{name.split('-')[1]}s" not in devices]
+    return []
 
 
 async def _ip(*arguments: str, check: bool = True) -> None:
