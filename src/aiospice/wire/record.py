@@ -341,6 +341,11 @@ class Record:
             for step in plan.steps:
                 if isinstance(step, tuple):
                     struct, run = step
+                    if struct.size > reader.end - reader.pos:
+                        # One by one, so that the error names the field that doesn't fit.
+                        for field in run:
+                            current = field.name
+                            reader.skip(field.struct.size)
                     current = run[0].name
                     start = reader.skip(struct.size)
                     for field, value in zip(
