@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiospice.errors import DecodeError, LocalError
+from aiospice.wire import agent_stream
 from aiospice.wire.agent import (
     AGENT_MESSAGES,
     AgentCapability,
@@ -400,6 +401,9 @@ def test_wrong_chunks_are_refused(port: int, size: int, field: str) -> None:
     assert caught.value.field == field
 
 
-def test_chunks_are_not_made_too_large() -> None:
+def test_nothing_is_made_that_the_other_side_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(LocalError):
         pack_chunk(1, bytes(MAX_AGENT_DATA + 1))
+    monkeypatch.setattr(agent_stream, "MAX_MESSAGE", 10)
+    with pytest.raises(LocalError):
+        Chunker().push(AgentType.CLIPBOARD, bytes(11))

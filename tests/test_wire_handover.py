@@ -246,6 +246,7 @@ PARTIAL = (
 CARD = SmartcardRecord(
     device=connected(b"xy", 0, 2), reader_added=1, read_data=bytes([0] * 11) + b"\5abc"
 ).encode()
+NO_CARD = SmartcardRecord(device=CharDevice.empty(), reader_added=0, read_data=b"").encode()
 DISPLAY = bytes.fromhex(CAPTURED["migrate_data"]["full-display0"])
 
 
@@ -286,6 +287,7 @@ DISPLAY = bytes.fromhex(CAPTURED["migrate_data"]["full-display0"])
         (1, bytes(26_625), "", -1),
         (3, bytes(2049), "", -1),
         (8, broken(CARD, 33, 2), "reader_added", 33),
+        (8, broken(NO_CARD, 33, 1), "reader_added", 33),
         (8, broken(CARD, 34, 255, 255, 255), "read_size", 34),
         (8, broken(CARD, 38, 42), "read_data", 38),
         (8, broken(CARD, 44 + 8, 255), "read_data", 44),

@@ -11,7 +11,6 @@ __all__ = [
     "MOTION_ACK_BUNCH",
     "Button",
     "Buttons",
-    "Capability",
     "ClientKeyModifiers",
     "Init",
     "KeyDown",
@@ -30,12 +29,6 @@ _INPUTS = (3,)
 #: The server acknowledges every so many motion and position messages
 #: (``SPICE_INPUT_MOTION_ACK_BUNCH``, spice-protocol ``spice/protocol.h``).
 MOTION_ACK_BUNCH = 4
-
-
-class Capability(IntEnum):
-    """``SPICE_INPUTS_CAP_*``: bit numbers of this channel's capabilities."""
-
-    KEY_SCANCODE = 0
 
 
 class Locks(IntEnum):
@@ -106,7 +99,7 @@ class ClientKeyModifiers(Message, channels=_INPUTS, sender=CLIENT, number=103):
 
 
 class KeyScancode(Message, channels=_INPUTS, sender=CLIENT, number=104, limit=4096):
-    """Raw scancode bytes in order; only if the server has `Capability.KEY_SCANCODE`."""
+    """Raw scancode bytes in order; only if the server has the capability KEY_SCANCODE."""
 
     codes: bytes = rest()
 

@@ -10,7 +10,6 @@ from aiospice.wire.record import counter, number_array, rest, u8, u16, u32
 __all__ = [
     "MAX_CHANNELS",
     "MAX_FREQUENCY",
-    "Capability",
     "Data",
     "DataMode",
     "Format",
@@ -26,15 +25,6 @@ _PLAYBACK = (5,)
 #: What is accepted of a peer, far above what anyone sends (2 and 48000).
 MAX_CHANNELS = 32
 MAX_FREQUENCY = 768_000
-
-
-class Capability(IntEnum):
-    """``SPICE_PLAYBACK_CAP_*``: bit numbers of this channel's capabilities."""
-
-    CELT_0_5_1 = 0
-    VOLUME = 1
-    LATENCY = 2
-    OPUS = 3
 
 
 class DataMode(IntEnum):

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from enum import IntEnum
-
 from aiospice.wire.message import CLIENT, SERVER, Message
 from aiospice.wire.playback import MAX_CHANNELS, MAX_FREQUENCY, DataMode, Format
 from aiospice.wire.record import counter, number_array, rest, u8, u16, u32
 
 __all__ = [
-    "Capability",
     "Data",
     "Mode",
     "Mute",
@@ -20,14 +17,6 @@ __all__ = [
 ]
 
 _RECORD = (6,)
-
-
-class Capability(IntEnum):
-    """``SPICE_RECORD_CAP_*``: bit numbers of this channel's capabilities."""
-
-    CELT_0_5_1 = 0
-    VOLUME = 1
-    OPUS = 2
 
 
 class Start(Message, channels=_RECORD, sender=SERVER, number=101):

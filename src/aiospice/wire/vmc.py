@@ -11,7 +11,6 @@ from aiospice.wire.record import counter, pointer_bytes, rest, u8, u32, when
 
 __all__ = [
     "MAX_UNCOMPRESSED",
-    "Capability",
     "ClientCompressedData",
     "ClientData",
     "ClientPortEvent",
@@ -27,12 +26,6 @@ _VMC = (9, 10, 11)
 _PORTS = (10, 11)
 #: The largest ``uncompressed_size`` that is accepted: as much as one `Data` may bring.
 MAX_UNCOMPRESSED = CHANNEL_LIMITS[10]
-
-
-class Capability(IntEnum):
-    """``SPICE_SPICEVMC_CAP_*``: bit numbers of these channels' capabilities."""
-
-    DATA_COMPRESS_LZ4 = 0
 
 
 class Compression(IntEnum):
