@@ -230,7 +230,8 @@ class SaslClient:
         names = offered.rstrip(b"\0").replace(b" ", b",").split(b",")
         known = [name for name in MECHANISMS if name.encode() in names]
         if not known:
-            hint = "" if self._secure else "; on connections without TLS spice-server offers few"
+            # Without TLS spice-server offers only what brings a security layer of its own.
+            hint = "" if self._secure else "; over TLS it may offer more: use its TLS port"
             raise SaslError(
                 f"no SASL mechanism in common: the server offers "
                 f"{_printable(offered).strip(',') or 'none'}, this client {', '.join(MECHANISMS)}"

@@ -105,9 +105,10 @@ class LinkServer:
 
     ``password`` is the expected ticket, None lets any ticket pass, an empty one none (as
     spice-server does before a password is set). ``users`` (passwords or `ScramKeys` by name)
-    asks for SASL instead. ``secure`` tells that the connection is TLS. With ``confirm`` the core
-    waits in AUTHENTICATED until `finish` is called: only there may a server tell whether it knows
-    the connection id.
+    asks for SASL instead, by the given ``mechanisms`` (None: all of `aiospice.link.sasl`, PLAIN
+    over TLS only, ANONYMOUS only with ``anonymous``). ``secure`` tells that the connection is
+    TLS. With ``confirm`` the core waits in AUTHENTICATED until `finish` is called: only there
+    may a server tell whether it knows the connection id.
 
     Errors close the core: ``phase`` is FAILED, ``error`` holds an `AiospiceError`, and what
     `take` still returns is to be sent before the connection is closed.
@@ -121,6 +122,7 @@ class LinkServer:
         users: Mapping[str, SaslUser] | None = None,
         secure: bool = False,
         anonymous: bool = False,
+        mechanisms: tuple[str, ...] | None = None,
         confirm: bool = False,
     ) -> None:
         self.phase = ServerLinkPhase.LINK_AWAITED
@@ -138,6 +140,7 @@ class LinkServer:
         self._users = None if users is None else dict(users)
         self._secure = secure
         self._anonymous = anonymous
+        self._mechanisms = mechanisms
         self._confirm = confirm
         self._key = b""
         self._sasl: SaslServer | None = None
@@ -318,10 +321,14 @@ class LinkServer:
         if mechanism == CommonCap.AUTH_SPICE and self._users is None:
             self.phase = ServerLinkPhase.TICKET_AWAITED
         elif mechanism == CommonCap.AUTH_SASL and self._users is not None:
-            from aiospice.link.sasl import SaslServer
+            from aiospice.link.sasl import MECHANISMS, SaslServer
 
             self._sasl = SaslServer(
-                self._users, self._secure, self._crypto, anonymous=self._anonymous
+                self._users,
+                self._secure,
+                self._crypto,
+                anonymous=self._anonymous,
+                mechanisms=MECHANISMS if self._mechanisms is None else self._mechanisms,
             )
             self._out += self._sasl.greeting()
             self.phase = ServerLinkPhase.AUTHENTICATING

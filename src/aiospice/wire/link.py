@@ -84,8 +84,7 @@ class _Caps(Field):
         offset = values["caps_offset"]
         if not self.fixed <= offset <= reader.end:
             raise DecodeError(
-                f"{offset} is not between {self.fixed} and the end at {reader.end}",
-                field="caps_offset",
+                f"caps_offset {offset} is not between {self.fixed} and the end at {reader.end}",
                 offset=self.fixed - 4,
             )
         reader.pos = offset + (4 * values[self.after] if self.after else 0)
