@@ -1,0 +1,139 @@
+"""The front door: finds the verb, runs it, turns errors into one line and an exit status.
+
+Starting fast is a feature, so nothing is imported here that a verb may not need: each verb has a
+module, imported when it is used, with ``arguments(verb, parser)`` and ``run(verb, args)``, which
+returns the exit status or a coroutine that does.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from aiospice.cli import OutputClosed, complain, say
+
+TYPE_CHECKING = False  # importing typing for it would cost as much as argparse
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Awaitable, Callable, Sequence
+
+    Run = Callable[[str, Namespace], "int | Awaitable[int]"]
+
+__all__ = ["VERBS", "main"]
+
+#: Verb: its module, and what it does.
+VERBS = {
+    "screenshot": ("screenshot", "write the screen to a picture file"),
+    "type": ("input", "type text on the guest's keyboard"),
+    "key": ("input", "press keys and combinations of keys (ctrl-alt-f2)"),
+    "click": ("input", "click a mouse button at a place"),
+    "move": ("input", "move the mouse to a place"),
+    "drag": ("input", "press a mouse button at one place and let go at another"),
+    "scroll": ("input", "turn the mouse wheel"),
+    "port": ("port", "list the guest's ports, or join one to standard input and output"),
+    "watch": ("watch", "show what happens in a session, a line per event"),
+    "demo": ("proof", "move a guest between two servers while a client streams, and report"),
+    "bench": ("proof", "measure the speed of the parts"),
+}
+
+#: What a shell reports of a program that the signal ended.
+_INTERRUPTED, _BROKEN_PIPE, _TERMINATED = 130, 141, 143
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line (``argv`` without the program's name); return the exit status."""
+    status = _run(list(sys.argv[1:] if argv is None else argv))
+    try:
+        say("")  # what argparse has written
+    except OutputClosed:
+        status = _BROKEN_PIPE
+    if status == _BROKEN_PIPE:  # else the interpreter would try again as it ends, and complain
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return status
+
+
+def _run(argv: list[str]) -> int:
+    verbose: list[bool] = []
+    try:
+        return _dispatch(argv, verbose)
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except SystemExit as done:  # argparse: help, or usage
+        return done.code if isinstance(done.code, int) else 2
+    except OutputClosed:
+        return _BROKEN_PIPE
+    except Exception as error:
+        from aiospice.cli.failure import report
+
+        return report(error, verbose=any(verbose))
+
+
+def _dispatch(arguments: list[str], verbose: list[bool]) -> int:
+    verb = arguments[0] if arguments else "--help"
+    if verb not in VERBS:
+        return _without_verb(verb, arguments)
+    import argparse
+    from importlib import import_module
+
+    module = import_module(f"aiospice.cli.{VERBS[verb][0]}")
+    parser = argparse.ArgumentParser(
+        prog=f"aiospice {verb}", description=VERBS[verb][1].capitalize() + ".", allow_abbrev=False
+    )
+    module.arguments(verb, parser)
+    args = parser.parse_args(arguments[1:])
+    verbose.append(args.verbose > 0)
+    status = module.run(verb, args)
+    return status if isinstance(status, int) else _wait(status)
+
+
+def _wait(status: Awaitable[int]) -> int:
+    """Run a coroutine; Ctrl-C and SIGTERM cancel it, so that it leaves the server in order."""
+    import asyncio
+    import signal
+
+    async def body() -> int:
+        task = asyncio.current_task()
+        if task is not None and sys.platform != "win32":
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        return await status
+
+    try:
+        with asyncio.Runner() as runner:
+            return runner.run(body())
+    except asyncio.CancelledError:
+        return _TERMINATED
+
+
+def _without_verb(first: str, arguments: list[str]) -> int:
+    if first in ("-h", "--help", "help"):
+        say(_help())
+        return 0 if arguments else 2
+    if first in ("-V", "--version"):
+        from importlib.metadata import version
+
+        say(f"aiospice {version('aiospice')}\n")
+        return 0
+    from difflib import get_close_matches
+
+    from aiospice.cli.escape import escape
+
+    near = get_close_matches(first, VERBS, 1)
+    advice = f"did you mean {near[0]}?" if near else "see aiospice --help"
+    kind = "option" if first.startswith("-") else "verb"
+    complain(f"aiospice: there is no {kind} {escape(first)}; {advice}\n")
+    return 2
+
+
+def _help() -> str:
+    lines = [f"  {verb:<12}{what}\n" for verb, (_, what) in VERBS.items()]
+    return (
+        "usage: aiospice VERB ...\n\nSPICE client and tools.\n\n"
+        + "".join(lines)
+        + "\naiospice VERB --help tells more; aiospice --version tells the version.\n"
+        "An address is spice://HOST:PORT, spice+tls://..., spice+unix:///PATH, ws://..., wss://...,\n"
+        "or a .vv file.\n"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,33 @@
+"""``aiospice demo`` and ``aiospice bench``."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+    from collections.abc import Awaitable
+
+__all__ = ["arguments", "run"]
+
+
+def arguments(verb: str, parser: ArgumentParser) -> None:
+    """Add the options of one of the verbs."""
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    parser.add_argument("-v", dest="verbose", action="count", default=0, help="tell more")
+    if verb == "bench":
+        parser.add_argument("part", metavar="PART", nargs="?", help="only this part")
+        return
+    parser.add_argument("--guest", choices=("qemu",), default="qemu", help="what moves (qemu)")
+    parser.add_argument("--migrations", metavar="N", type=int, default=3, help="how often (3)")
+
+
+def run(verb: str, args: Namespace) -> int | Awaitable[int]:
+    """Hand over to `aiospice.proof`."""
+    module: Any = import_module(f"aiospice.proof.{verb}")
+    if verb == "bench":
+        status: int | Awaitable[int] = module.run(part=args.part, json=args.json)
+    else:
+        status = module.run(guest=args.guest, migrations=args.migrations, json=args.json)
+    return status
