@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import pickle
+import tracemalloc
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aiospice.canvas.bitmap import BITS
 from aiospice.canvas.pixels import ARGB, RGB555, XRGB
 from aiospice.channels.events import Event
 from aiospice.client import screen as module
@@ -634,3 +636,23 @@ def test_well_formed_nonsense_raises_documented_errors_only(script: list[Message
             pass
         assert sum(len(one.data) for one in screen.surfaces.values()) <= 1 << 14
         assert screen.caches.images.pixels <= 200
+
+
+@pytest.mark.parametrize("format", range(1, 11))
+@pytest.mark.parametrize("target", [XRGB, RGB555])
+def test_a_draw_needs_little_more_than_its_image(format: int, target: int) -> None:
+    """The bound that the module states: three times the image, at four bytes a pixel."""
+    side = 700
+    screen = screen_of(side, side, target)
+    stride = (side * BITS[format] + 7) // 8 + 8
+    palette = Palette(unique=1, ents=tuple(range(256)))
+    image = bitmap(side, side, bytes(stride * side), format=format, palette=palette, keep=1)
+    message = copy(image, rect(0, 0, side, side), rop=XOR)
+    tracemalloc.start()
+    try:
+        events = screen.apply(message)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert [type(event) for event in events] == [ScreenChanged]
+    assert peak < 3 * 4 * side * side + (1 << 18)

@@ -2,7 +2,7 @@
 
 The server decides what is kept and what is dropped, and knows how much there is room for, since
 the display channel's ``Init`` tells it. A server that goes on beyond twice that room breaks the
-protocol, so memory is bounded: `ImageCache` takes at most ``2 * limit * 4`` bytes of pixels (256
+protocol, so memory is bounded: `ImageCache` takes at most ``2 * limit * 4`` bytes of pixels (160
 MiB as it is by default) and at most `MAX_IMAGES` objects, a `PaletteCache` `MAX_PALETTES` times
 256 colours.
 """
@@ -25,8 +25,8 @@ __all__ = [
     "PaletteCache",
 ]
 
-#: Pixels of images that a server may have us keep, unless said otherwise (128 MiB).
-IMAGE_CACHE_PIXELS = 32 << 20
+#: Pixels of images that a server may have us keep, unless said otherwise (80 MiB, as spice-gtk).
+IMAGE_CACHE_PIXELS = 20 << 20
 #: Images that may be kept, of whatever size.
 MAX_IMAGES = 1 << 17
 #: Palettes that may be kept; spice-server has 128 of each client (``server/cache-item.h``).
