@@ -49,6 +49,8 @@ MAX_SIDE = 16384
 #: Pixels that one surface or image may have: 512 MiB at four bytes each.
 MAX_PIXELS = 1 << 27
 
+#: Pixels that are converted at a time, so that what is in between takes little memory.
+_STRIP = 1 << 15
 _HIGH5 = bytes((v & 0x1F) << 3 | (v & 0x1F) >> 2 for v in range(256))
 
 
@@ -104,13 +106,17 @@ class Pixels:
 
     def tight(self) -> bytes | bytearray | memoryview:
         """The rows, top first, with nothing between them; the data itself if it is like that."""
-        if self.is_tight:
-            return self.data
+        return self.data if self.is_tight else self.rows(0, self.height)
+
+    def rows(self, first: int, last: int) -> bytes:
+        """A copy of the rows from ``first`` up to ``last``, with nothing between them."""
         size = self.row_bytes
         data = memoryview(self.data)
-        start = self.offset
+        start = self.offset + first * self.stride
+        if self.stride == size:
+            return bytes(data[start : start + size * (last - first)])
         rows = []
-        for _ in range(self.height):
+        for _ in range(last - first):
             rows.append(data[start : start + size])
             start += self.stride
         return b"".join(rows)
@@ -128,17 +134,12 @@ class Pixels:
         mine = self.format
         if mine == format or (BYTES[mine] == 4 and BYTES[format] == 4):
             return self
-        data = bytes(self.tight())
-        if BYTES[mine] == 4:
-            data = _from32(data, mine, format)
-        elif BYTES[mine] == 2:
-            data = _widen(data, mine == RGB565)
-            data = data if BYTES[format] == 4 else _from32(data, XRGB, format)
-        else:
-            alpha = bytearray(4 * len(data))
-            alpha[3::4] = data
-            data = bytes(alpha)
-            data = data if BYTES[format] == 4 else _from32(data, ARGB, format)
+        step = self.width * BYTES[format]
+        data = bytearray(step * self.height)
+        strip = max(1, _STRIP // self.width)
+        for first in range(0, self.height, strip):
+            last = min(first + strip, self.height)
+            data[first * step : last * step] = _converted(self.rows(first, last), mine, format)
         return Pixels(self.width, self.height, format, data)
 
     def __eq__(self, other: object) -> bool:
@@ -151,6 +152,19 @@ class Pixels:
 
     def __repr__(self) -> str:
         return f"Pixels({self.width}x{self.height} {FORMAT_NAMES[self.format]})"
+
+
+def _converted(data: bytes, source: int, target: int) -> bytes:
+    """Tight pixels of one format as another; not both have 32 bits."""
+    if BYTES[source] == 2:
+        data = _widen(data, source == RGB565)
+        source = XRGB
+    elif BYTES[source] == 1:
+        alpha = bytearray(4 * len(data))
+        alpha[3::4] = data
+        data = bytes(alpha)
+        source = ARGB
+    return data if BYTES[target] == 4 else _from32(data, source, target)
 
 
 def join16(low: bytes, high: bytes) -> bytes:
