@@ -367,7 +367,7 @@ class Record:
         for name in plan.hidden:
             del values[name]
         self = cls.__new__(cls)
-        self.__dict__.update(values)
+        object.__setattr__(self, "__dict__", values)
         return self
 
     def write(self, writer: Writer) -> None:
