@@ -32,6 +32,8 @@ class Endpoint(NamedTuple):
     verify: bool = True
     #: Path of the WebSocket resource (``/``), or empty for no WebSocket.
     websocket_path: str = ""
+    #: OpenSSL's cipher list for TLS up to 1.2, empty: the library's.
+    tls_ciphers: str = ""
     #: ``http://[user:password@]host:port`` of a proxy that is asked to CONNECT, or empty.
     proxy: str = ""
 

@@ -133,6 +133,7 @@ def stack_for(endpoint: Endpoint) -> Stack | None:
                 ca=endpoint.ca,
                 host_subject=endpoint.host_subject,
                 verify=endpoint.verify,
+                ciphers=endpoint.tls_ciphers,
             )
         )
     if endpoint.websocket_path:

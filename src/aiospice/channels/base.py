@@ -90,6 +90,8 @@ class ClientChannel:
         self.queued_bytes = 0
         #: Whether the queue may leave at all (a port waits for the guest to open it).
         self.gate_open = True
+        #: The session is leaving this server: what is queued is for the next one.
+        self.suspended = False
         self._events: list[Event] = []
         self._now = 0.0
 
@@ -112,7 +114,8 @@ class ClientChannel:
         return bool(self._urgent or self._queue_may_leave())
 
     def _queue_may_leave(self) -> bool:
-        return bool(self._queue) and self.phase is ChannelPhase.OPEN and self.gate_open
+        may = self.phase is ChannelPhase.OPEN and self.gate_open and not self.suspended
+        return may and bool(self._queue)
 
     def take(self) -> bytes:
         """The next message with its header, b"" if there is none that may leave now.
@@ -319,6 +322,7 @@ class ClientChannel:
         self.server_caps = server_caps
         self.phase = ChannelPhase.OPEN
         self.may_migrate = False
+        self.suspended = False
         self.error = None
         self.waits = ()
         self.sent = 0

@@ -54,9 +54,20 @@ class DisplayChannel(ClientChannel):
                 glz_dictionary_window_size=GLZ_WINDOW_PIXELS,
             )
         )
+        self._ask_for_compression()
+        return []
+
+    def _ask_for_compression(self) -> None:
         if has(self.server_caps, DisplayCap.PREF_COMPRESSION):
             self.send(display.PreferredCompression(image_compression=self.compression))
-        return []
+
+    def switch(self, framing: Framing, server_caps: tuple[int, ...]) -> None:
+        """Go on with the target, which is told again which compression is wanted.
+
+        The record doesn't carry it, and the target begins with its own default.
+        """
+        super().switch(framing, server_caps)
+        self._ask_for_compression()
 
     def _other(self, kind: type[Message], body: bytes) -> None:
         self._events.append(DisplayMessage(key=self.key, message=kind.parse(body)))

@@ -52,10 +52,10 @@ class InputsChannel(ClientChannel):
         self.send(inputs.KeyDown(code=code))
 
     def key_up(self, code: int) -> None:
-        """Release a key, given by the code it was pressed with."""
-        self.keys_down.pop(code, None)
-        # The break bit is in the last byte of the sequence.
-        self.send(inputs.KeyUp(code=code | (0x8000 if code > 0xFF else 0x80)))
+        """Release a key, given by the code it was pressed with (or by its break code)."""
+        break_bit = 0x8000 if code > 0xFF else 0x80  # in the last byte of the sequence
+        self.keys_down.pop(code & ~break_bit, None)
+        self.send(inputs.KeyUp(code=code | break_bit))
 
     def set_locks(self, locks: int) -> None:
         """Ask for keyboard lights (`inputs.Locks`)."""

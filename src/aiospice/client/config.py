@@ -34,6 +34,8 @@ class ClientConfig(NamedTuple):
     timeout: float = 10.0
     #: Channel types to open (``display``, ``inputs``, ...); None: all that the server offers.
     channels: tuple[str, ...] | None = None
+    #: Offer the short data header.
+    mini_header: bool = True
     #: OpenSSL's cipher list for TLS up to 1.2, empty: the library's.
     tls_ciphers: str = ""
     #: What a window of the session should be called, empty: nothing given.

@@ -1,0 +1,57 @@
+"""SPICE for Python: a client that follows its machine.
+
+The names here are loaded on demand, so that ``import aiospice`` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from aiospice.aio.address import parse_address
+    from aiospice.aio.connect import connect
+    from aiospice.aio.port import Port
+    from aiospice.aio.session import Session
+    from aiospice.channels.events import Event
+    from aiospice.client.config import ClientConfig
+    from aiospice.client.picture import Picture
+    from aiospice.errors import AiospiceError
+
+__all__ = [
+    "AiospiceError",
+    "ClientConfig",
+    "Event",
+    "Picture",
+    "Port",
+    "Session",
+    "connect",
+    "parse_address",
+]
+
+__version__ = "0.1.0.dev0"
+
+_HOMES = {
+    "AiospiceError": "errors",
+    "ClientConfig": "client.config",
+    "Event": "channels.events",
+    "Picture": "client.picture",
+    "Port": "aio.port",
+    "Session": "aio.session",
+    "connect": "aio.connect",
+    "parse_address": "aio.address",
+}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'aiospice' has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(f"aiospice.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,160 @@
+"""A character device as a stream of bytes that survives migrations."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from aiospice.channels.vmc import PortChannel, VmcChannel
+from aiospice.errors import AiospiceError, SessionLost, StateError
+
+if TYPE_CHECKING:
+    from aiospice.aio.shell import Shell
+
+__all__ = ["Port"]
+
+#: Bytes from the guest that are kept for a reader; then the connection isn't read.
+READ_LIMIT = 256 << 10
+#: Bytes for the guest that wait for the socket while `Port.write` returns at once.
+WRITE_LIMIT = 64 << 10
+
+
+class Port:
+    """One port, usbredir or webdav channel; made by ``Session.port`` and ``Session.device``."""
+
+    def __init__(self, shell: Shell, key: tuple[int, int]) -> None:
+        self._shell = shell
+        self.key = key
+        self._buffer = bytearray()
+        self._eof = False
+        self._error: AiospiceError | None = None
+        self._readers: list[asyncio.Future[None]] = []
+        self._writers: list[asyncio.Future[None]] = []
+        self._lock = asyncio.Lock()
+        #: Drop what comes instead of keeping it (nobody reads this device).
+        self.discard = False
+
+    def __repr__(self) -> str:
+        return f"Port({self.name!r}, {'open' if self.opened else 'closed'})"
+
+    @property
+    def _channel(self) -> VmcChannel | None:
+        channel = self._shell.core.channels.get(self.key)
+        return channel if isinstance(channel, VmcChannel) else None
+
+    @property
+    def name(self) -> str:
+        """The port's name, empty for devices without one."""
+        channel = self._channel
+        return (channel.port_name or "") if isinstance(channel, PortChannel) else ""
+
+    @property
+    def opened(self) -> bool:
+        """Whether the guest has the port open; what is written before waits here."""
+        channel = self._channel
+        return channel is not None and channel.gate_open
+
+    # -- for the user ------------------------------------------------------------------------------
+
+    async def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Send bytes to the guest; returns once most of them have gone to the socket.
+
+        Waits while the socket takes no more (the guest doesn't read), the guest has the port
+        closed, or the session is moving. What is written by then goes on to the next server.
+        Raises what ended the session or the channel.
+        """
+        view = memoryview(data).cast("B")
+        async with self._lock:
+            for start in range(0, len(view), WRITE_LIMIT):
+                channel = self._usable()
+                channel.write(view[start : start + WRITE_LIMIT])
+                self._shell.turn()
+                while self._usable().queued_bytes > WRITE_LIMIT // 2:
+                    await self._wait(self._writers)
+
+    async def drain(self) -> None:
+        """Wait until all that was written has been taken by the kernel."""
+        while True:
+            channel = self._usable()
+            if not channel.queued_bytes and not self._shell.unsent(
+                self._shell.core.at.get(self.key)
+            ):
+                return
+            await self._wait(self._writers)
+
+    async def read(self, limit: int = 65536) -> bytes:
+        """At least one byte from the guest, at most ``limit``; b"" if the channel has ended.
+
+        Raises what ended the session, after all that had come was read.
+        """
+        while not self._buffer:
+            if self._eof:
+                if self._error is not None:
+                    raise self._error
+                return b""
+            await self._wait(self._readers)
+        data = bytes(self._buffer[:limit])
+        del self._buffer[:limit]
+        if len(self._buffer) < READ_LIMIT // 2 and self.key in self._shell.core.stopped:
+            self._shell.core.go_on_reading(self.key)
+            self._shell.turn()
+        return data
+
+    async def readexactly(self, count: int) -> bytes:
+        """``count`` bytes from the guest; `SessionLost` if the channel ends before."""
+        parts = bytearray()
+        while len(parts) < count:
+            data = await self.read(count - len(parts))
+            if not data:
+                raise SessionLost(
+                    f"{self.name or self.key}: the channel ended after {len(parts)} of "
+                    f"{count} bytes"
+                )
+            parts += data
+        return bytes(parts)
+
+    def _usable(self) -> VmcChannel:
+        channel = self._channel
+        if channel is None or self._eof:
+            raise self._error or StateError(f"{self.key}: the channel is closed")
+        return channel
+
+    async def _wait(self, waiters: list[asyncio.Future[None]]) -> None:
+        waiter = asyncio.get_running_loop().create_future()
+        waiters.append(waiter)
+        try:
+            await waiter
+        finally:
+            if waiter in waiters:
+                waiters.remove(waiter)
+
+    # -- for the session ---------------------------------------------------------------------------
+
+    def feed(self, data: bytes) -> None:
+        """Bytes have come from the guest."""
+        if self.discard:
+            return
+        self._buffer += data
+        if len(self._buffer) > READ_LIMIT:
+            self._shell.core.stop_reading(self.key)
+        _wake(self._readers)
+
+    def end(self, error: AiospiceError | None) -> None:
+        """The channel is gone."""
+        if not self._eof:
+            self._eof = True
+            self._error = error
+        _wake(self._readers)
+        _wake(self._writers)
+
+    def look(self) -> None:
+        """Something has left the queue, or the port has changed."""
+        if self._writers:
+            _wake(self._writers)
+
+
+def _wake(waiters: list[asyncio.Future[None]]) -> None:
+    for waiter in waiters:
+        if not waiter.done():
+            waiter.set_result(None)
+    waiters.clear()

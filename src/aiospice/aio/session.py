@@ -1,0 +1,432 @@
+"""A session as its user sees it: screen, keyboard, mouse, ports and events."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, Self
+
+from aiospice.aio.crypto import Crypto
+from aiospice.aio.shell import Shell
+from aiospice.channels.events import Event
+from aiospice.client.session import SessionPhase
+from aiospice.errors import AiospiceError, SessionLost, SpiceTimeout, StateError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from types import TracebackType
+    from typing import Any
+
+    import numpy as np
+
+    from aiospice.aio.capture import CaptureFile
+    from aiospice.aio.input import Keyboard, Mouse
+    from aiospice.aio.port import Port
+    from aiospice.aio.transport import Dial
+    from aiospice.client.config import ClientConfig
+    from aiospice.client.picture import Picture
+    from aiospice.client.screen import Screen
+
+__all__ = ["EventsMissed", "Session"]
+
+#: Events kept for a reader of `Session.events` that doesn't come; then the oldest go.
+EVENT_LIMIT = 10_000
+#: How long `Session.close` waits for what was written to leave, in seconds.
+CLOSE_SECONDS = 2.0
+_DEVICES = (9, 10, 11)
+
+
+class EventsMissed(Event):
+    """The reader of the events was too slow: so many were dropped."""
+
+    count: int
+
+
+class _Listener:
+    """One reader of events."""
+
+    def __init__(self) -> None:
+        self.queue: deque[Event] = deque()
+        self.missed = 0
+        self.waiter: asyncio.Future[None] | None = None
+
+    def put(self, event: Event) -> None:
+        last = self.queue[-1] if self.queue else None
+        if type(event).__name__ == "ScreenChanged" and type(last) is type(event):
+            merged = _merged(last, event)
+            if merged is not None:
+                self.queue[-1] = merged
+                return
+        if len(self.queue) >= EVENT_LIMIT:
+            self.queue.popleft()
+            self.missed += 1
+        self.queue.append(event)
+        self.wake()
+
+    def wake(self) -> None:
+        if self.waiter is not None and not self.waiter.done():
+            self.waiter.set_result(None)
+
+
+def _merged(first: Any, second: Any) -> Event | None:
+    """Two changes of one screen as one: their common box."""
+    if first.display != second.display:
+        return None
+    left, top = min(first.x, second.x), min(first.y, second.y)
+    right = max(first.x + first.width, second.x + second.width)
+    bottom = max(first.y + first.height, second.y + second.height)
+    merged: Event = first.replace(x=left, y=top, width=right - left, height=bottom - top)
+    return merged
+
+
+class Session:
+    """A session with a server, made by `aiospice.connect`.
+
+    It outlives its connections: a migration changes where it is connected and nothing else.
+    """
+
+    def __init__(
+        self,
+        config: ClientConfig,
+        *,
+        dial: Dial | None = None,
+        capture: CaptureFile | None = None,
+    ) -> None:
+        self._capture = capture
+        self._shell = Shell(config, Crypto(), self._on_event, dial=dial, capture=capture)
+        self._shell.on_progress = self._progress
+        self._listeners: list[_Listener] = []
+        self._waiters: list[asyncio.Future[None]] = []
+        self._ports: dict[tuple[int, int], Port] = {}
+        self._keyboard: Keyboard | None = None
+        self._mouse: Mouse | None = None
+        #: Drop what comes on devices that nobody has asked for, so that their guests don't stop.
+        self.discard_unclaimed = False
+        self._marked: set[int] = set()
+        self._changed_at = 0.0
+        self._ended = False
+        self._typed = False
+
+    # -- beginning and end -------------------------------------------------------------------------
+
+    async def _connect(self) -> Self:
+        """Open the session; returns when its channels are open. Raises what went wrong."""
+        self._shell.start()
+        try:
+            await self._until(lambda: self._shell.core.ready)
+        except BaseException:
+            self._shell.core.close()
+            self._shell.turn()
+            self._shell.abandon()
+            self._end_capture()
+            raise
+        return self
+
+    async def close(self) -> None:
+        """Release what is pressed, let what was written leave, and end the session."""
+        from contextlib import suppress
+
+        core = self._shell.core
+        if core.phase is not SessionPhase.CLOSED:
+            inputs = core.channels.get((3, 0))
+            if inputs is not None and inputs.sent:
+                from aiospice.channels.inputs import InputsChannel
+
+                if isinstance(inputs, InputsChannel):
+                    inputs.release_all()
+                    self._typed = True
+            self._shell.turn()
+            with suppress(TimeoutError, AiospiceError):
+                async with asyncio.timeout(CLOSE_SECONDS):
+                    await self._until(self._nothing_unsent)
+                    await self._leave_devices()
+            core.close()
+            self._shell.turn()
+        # A server that is still reading gets the rest; the wait has a limit of its own.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_SECONDS if self._typed else 0.05):
+                while self._shell.closing:
+                    await self._wait()
+        self._shell.abandon()
+        self._end_capture()
+
+    async def _leave_devices(self) -> None:
+        """Close inputs and devices before main, whose end makes servers drop all the others."""
+        core = self._shell.core
+        sent = [key for key in core.at if key[0] in (3, *_DEVICES) and core.channels[key].sent]
+        if not sent:
+            return
+        self._typed = True
+        for key in sent:
+            core._drop_channel(key, None)
+        self._shell.turn()
+        while self._shell.closing:
+            await self._wait()
+
+    def _nothing_unsent(self) -> bool:
+        core = self._shell.core
+        return not any(
+            core.channels[key].wants_to_send or self._shell.unsent(number)
+            for key, number in core.at.items()
+        )
+
+    def _end_capture(self) -> None:
+        if self._capture is not None:
+            self._capture.close()
+            self._capture = None
+
+    async def wait_closed(self) -> None:
+        """Wait until the session has ended; raises what ended it, if it wasn't `close`."""
+        while self._shell.core.phase is not SessionPhase.CLOSED:
+            await self._wait()
+        if self._shell.core.error is not None:
+            raise self._shell.core.error
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    # -- what is known -----------------------------------------------------------------------------
+
+    @property
+    def closed(self) -> bool:
+        """Whether the session has ended."""
+        return self._shell.core.phase is SessionPhase.CLOSED
+
+    @property
+    def name(self) -> str:
+        """The machine's name, empty if the server told none. It comes from the peer."""
+        return self._shell.core.name
+
+    @property
+    def uuid(self) -> str:
+        """The machine's UUID, empty if the server told none."""
+        return self._shell.core.uuid
+
+    @property
+    def address(self) -> str:
+        """Where the session is now."""
+        link = self._shell.core.link_of((1, 0))
+        return "" if link is None else str(link.endpoint)
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of the open channels, such as ``display:0``."""
+        core = self._shell.core
+        return tuple(core.channels[key].name for key in sorted(core.at))
+
+    def messages_unknown(self) -> dict[str, dict[int, int]]:
+        """How often messages of unknown numbers came: channel -> number -> count."""
+        found = {channel.name: channel.unknown for channel in self._shell.core.channels.values()}
+        return {name: dict(counts) for name, counts in found.items() if counts}
+
+    # -- screen ------------------------------------------------------------------------------------
+
+    async def screen(
+        self, display: int = 0, *, settle: float = 0.0, timeout: float = 10.0
+    ) -> Picture:
+        """The picture of a display, once the server says that it is complete.
+
+        ``settle``: then wait until nothing has changed for so many seconds. `SpiceTimeout` when
+        the picture isn't there within ``timeout`` seconds; a screen that never settles is taken
+        as it is then.
+        """
+        limit = self._shell.now() + timeout
+        try:
+            async with asyncio.timeout(timeout):
+                await self._until(lambda: self._complete(display))
+        except TimeoutError:
+            screen = self._shell.core.screens.get(display)
+            if screen is None or not screen.ready:
+                raise SpiceTimeout(
+                    f"{self.address}: no picture of display {display} within {timeout:g} s"
+                ) from None
+        since = self._shell.now()
+        while settle > 0:
+            quiet = max(since, self._changed_at) + settle
+            now = self._shell.now()
+            if now >= min(quiet, limit):
+                break
+            await asyncio.sleep(min(quiet, limit) - now)
+        return self._screen(display).snapshot()
+
+    async def screenshot(
+        self, display: int = 0, *, settle: float = 0.0, timeout: float = 10.0
+    ) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        """Like `screen`, as an array: uint8, height x width x 3, red green blue."""
+        return (await self.screen(display, settle=settle, timeout=timeout)).array()
+
+    def _screen(self, display: int) -> Screen:
+        screen = self._shell.core.screens.get(display)
+        if screen is None:
+            raise StateError(f"{self.address}: there is no display {display}")
+        return screen
+
+    def _complete(self, display: int) -> bool:
+        screen = self._shell.core.screens.get(display)
+        if screen is None:
+            if self._shell.core.ready:
+                raise StateError(f"{self.address}: there is no display {display}")
+            return False
+        return screen.marked and screen.ready
+
+    # -- input and devices -------------------------------------------------------------------------
+
+    @property
+    def keyboard(self) -> Keyboard:
+        """The guest's keyboard."""
+        if self._keyboard is None:
+            from aiospice.aio.input import Keyboard
+
+            self._keyboard = Keyboard(self._shell)
+        return self._keyboard
+
+    @property
+    def mouse(self) -> Mouse:
+        """The guest's pointer."""
+        if self._mouse is None:
+            from aiospice.aio.input import Mouse
+
+            self._mouse = Mouse(self._shell)
+        return self._mouse
+
+    async def ports(self, *, timeout: float = 10.0) -> list[str]:
+        """Names of the port channels, webdav's included."""
+        async with asyncio.timeout(timeout):
+            await self._until(self._ports_named)
+        return [self._device(key).name for key in self._port_keys()]
+
+    async def port(self, name: str | None = None, *, timeout: float = 10.0) -> Port:
+        """The port of that name, or the only one there is; a stream that survives migrations."""
+        names = await self.ports(timeout=timeout)
+        keys = self._port_keys()
+        if name is None:
+            keys = [key for key in keys if key[0] == 10]
+            if len(keys) != 1:
+                raise StateError(
+                    f"{self.address} has {len(keys)} ports ({', '.join(names) or 'none'}): "
+                    "name one of them"
+                )
+            return self._device(keys[0])
+        for key, known in zip(keys, names, strict=True):
+            if known == name:
+                return self._device(key)
+        raise StateError(f"{self.address} has no port {name!r}, only {', '.join(names) or 'none'}")
+
+    def device(self, kind: str, number: int = 0) -> Port:
+        """The bytes of a ``usbredir``, ``webdav`` or ``port`` channel, by number."""
+        from aiospice.wire.channels import ChannelType
+
+        key = (int(ChannelType[kind.upper()]), number)
+        if key[0] not in _DEVICES or key not in self._shell.core.channels:
+            raise StateError(f"{self.address} has no channel {kind}:{number}")
+        return self._device(key)
+
+    def _device(self, key: tuple[int, int]) -> Port:
+        port = self._ports.get(key)
+        if port is None:
+            from aiospice.aio.port import Port
+
+            port = self._ports[key] = Port(self._shell, key)
+        port.discard = False
+        return port
+
+    def _port_keys(self) -> list[tuple[int, int]]:
+        return sorted(key for key in self._shell.core.channels if key[0] in (10, 11))
+
+    def _ports_named(self) -> bool:
+        from aiospice.channels.vmc import PortChannel
+
+        channels = [self._shell.core.channels[key] for key in self._port_keys()]
+        return all(
+            isinstance(channel, PortChannel) and channel.port_name is not None
+            for channel in channels
+        )
+
+    # -- events ------------------------------------------------------------------------------------
+
+    async def events(self) -> AsyncIterator[Event]:
+        """Everything that happens, as `Event` values, until the session ends.
+
+        Raises what ended the session. Bytes of devices are not among the events: see `port`.
+        """
+        listener = _Listener()
+        self._listeners.append(listener)
+        try:
+            while True:
+                if listener.missed:
+                    missed, listener.missed = listener.missed, 0
+                    yield EventsMissed(count=missed)
+                while listener.queue:
+                    yield listener.queue.popleft()
+                if self.closed:
+                    break
+                listener.waiter = asyncio.get_running_loop().create_future()
+                await listener.waiter
+                listener.waiter = None
+        finally:
+            self._listeners.remove(listener)
+        if self._shell.core.error is not None:
+            raise self._shell.core.error
+
+    def _on_event(self, event: Event) -> None:
+        name = type(event).__name__
+        if name == "DeviceData":
+            self._on_device_data(event)
+            return
+        if name == "ScreenChanged":
+            self._changed_at = self._shell.now()
+        elif name == "SessionEnded":
+            self._on_end(getattr(event, "error", None))
+        elif name == "ChannelGone":
+            port = self._ports.get(event.key)  # type: ignore[attr-defined]
+            if port is not None:
+                port.end(event.error)  # type: ignore[attr-defined]
+        for listener in self._listeners:
+            listener.put(event)
+
+    def _on_device_data(self, event: Any) -> None:
+        port = self._ports.get(event.key)
+        if port is None:
+            from aiospice.aio.port import Port
+
+            port = self._ports[event.key] = Port(self._shell, event.key)
+            port.discard = self.discard_unclaimed
+        port.feed(event.data)
+
+    def _on_end(self, error: AiospiceError | None) -> None:
+        for port in self._ports.values():
+            port.end(error)
+        for listener in self._listeners:
+            listener.wake()
+
+    # -- waiting -----------------------------------------------------------------------------------
+
+    def _progress(self) -> None:
+        for port in self._ports.values():
+            port.look()
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def _wait(self) -> None:
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        await waiter
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        """Wait for a condition of the core; raises what ended the session before."""
+        while True:
+            if self.closed:
+                raise self._shell.core.error or SessionLost("the session was closed")
+            if condition():
+                return
+            await self._wait()

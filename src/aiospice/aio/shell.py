@@ -1,0 +1,238 @@
+"""The shell around a client's session core: sockets, the timer, and who is told what.
+
+All of SPICE is in `aiospice.client.session.ClientSession`; this carries out its effects on
+asyncio and passes its events on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from aiospice.aio.transport import Transport, open_transport
+from aiospice.client.session import ClientSession
+from aiospice.effects import Close, Compute, Effect, Open, Pause, Resume
+from aiospice.errors import AiospiceError, StateError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aiospice.aio.capture import CaptureFile
+    from aiospice.aio.transport import Dial
+    from aiospice.channels.events import Event
+    from aiospice.client.config import ClientConfig
+    from aiospice.link.client import ClientCrypto
+
+__all__ = ["Shell"]
+
+
+class _Wire:
+    """What a transport tells, with the connection's number."""
+
+    __slots__ = ("number", "shell", "transport")
+
+    def __init__(self, shell: Shell, number: int) -> None:
+        self.shell = shell
+        self.number = number
+        self.transport: Transport | None = None
+
+    def received(self, data: bytes) -> None:
+        """Bytes from the peer."""
+        self.shell._received(self.number, data)
+
+    def writable(self) -> None:
+        """The kernel has taken everything."""
+        self.shell._writable(self.number)
+
+    def closed(self, error: AiospiceError | None) -> None:
+        """The connection is gone."""
+        self.shell._closed(self.number, error)
+
+
+class Shell:
+    """Runs one `ClientSession` on the running event loop."""
+
+    def __init__(
+        self,
+        config: ClientConfig,
+        crypto: ClientCrypto,
+        on_event: Callable[[Event], None],
+        *,
+        dial: Dial | None = None,
+        capture: CaptureFile | None = None,
+    ) -> None:
+        self.core = ClientSession(config, crypto)
+        self._on_event = on_event
+        self._dial = dial
+        self._capture = capture
+        self._loop = asyncio.get_running_loop()
+        self._wires: dict[int, _Wire] = {}
+        self._openings: dict[int, asyncio.Task[None]] = {}
+        self._closing: set[_Wire] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at: float | None = None
+        self._running = False
+        self._again = False
+        #: Called whenever something may have left: those who wait for room look again.
+        self.on_progress: Callable[[], None] = lambda: None
+
+    def now(self) -> float:
+        """The session's clock, in seconds."""
+        return self._loop.time()
+
+    def start(self) -> None:
+        """Begin to connect."""
+        self.core.start(self.now())
+        self.turn()
+
+    # -- the core's turn -------------------------------------------------------------------------
+
+    def turn(self) -> None:
+        """Carry out what the core wants, after anything was done to it."""
+        if self._running:  # an effect or an event led back here
+            self._again = True
+            return
+        self._running = True
+        try:
+            while True:
+                self._again = False
+                for effect in self.core.effects():
+                    self._do(effect)
+                for wire in list(self._wires.values()):
+                    self._pump(wire)
+                for event in self.core.events():
+                    self._on_event(event)
+                if not self._again and not self.core._effects and not self.core._events:
+                    break
+        finally:
+            self._running = False
+        self._arm()
+        self.on_progress()
+
+    def _do(self, effect: Effect) -> None:
+        if isinstance(effect, Open):
+            task = self._loop.create_task(self._open(effect))
+            self._openings[effect.connection] = task
+        elif isinstance(effect, Close):
+            self._drop(effect.connection)
+        elif isinstance(effect, (Pause, Resume)):
+            wire = self._wires.get(effect.connection)
+            if wire is not None and wire.transport is not None:
+                if isinstance(effect, Pause):
+                    wire.transport.pause()
+                else:
+                    wire.transport.resume()
+        elif isinstance(effect, Compute):
+            raise StateError("this shell has nothing to compute")
+
+    def _drop(self, number: int) -> None:
+        opening = self._openings.pop(number, None)
+        if opening is not None:
+            opening.cancel()
+        wire = self._wires.pop(number, None)
+        if wire is not None and wire.transport is not None:
+            self._closing.add(wire)
+            wire.transport.close()
+            if self._capture is not None:
+                self._capture.closed(number, self.now())
+
+    async def _open(self, effect: Open) -> None:
+        wire = _Wire(self, effect.connection)
+        try:
+            transport = await open_transport(
+                effect.endpoint, wire, timeout=effect.timeout, dial=self._dial
+            )
+        except AiospiceError as error:
+            self._openings.pop(effect.connection, None)
+            self.core.closed(effect.connection, error, self.now())
+            self.turn()
+            return
+        wire.transport = transport
+        self._openings.pop(effect.connection, None)
+        self._wires[effect.connection] = wire
+        if self._capture is not None:
+            self._capture.opened(
+                effect.connection, "client", transport.peername, effect.endpoint.port, self.now()
+            )
+        self.core.connected(effect.connection, self.now())
+        self.turn()
+
+    def _pump(self, wire: _Wire) -> None:
+        """Give the socket one message at a time, as long as the kernel takes it whole."""
+        transport = wire.transport
+        while transport is not None and transport.writable:
+            secret_from = self.core.secret_from(wire.number)
+            data = self.core.take(wire.number)
+            if not data:
+                break
+            transport.write(data)
+            if self._capture is not None:
+                self._record_sent(wire.number, data, secret_from)
+
+    def _record_sent(self, number: int, data: bytes, secret_from: int) -> None:
+        assert self._capture is not None
+        now = self.now()
+        seen = len(data) if secret_from < 0 else secret_from
+        self._capture.sent(number, data[:seen], now)
+        if seen < len(data):
+            self._capture.sent(number, data[seen:], now, secret=True)
+
+    def _arm(self) -> None:
+        at = self.core.next_wake()
+        if at == self._timer_at:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = at
+        self._timer = None if at is None else self._loop.call_at(at, self._wake)
+
+    def _wake(self) -> None:
+        self._timer = self._timer_at = None
+        self.core.wake(self.now())
+        self.turn()
+
+    # -- what transports tell ----------------------------------------------------------------------
+
+    def _received(self, number: int, data: bytes) -> None:
+        if self._capture is not None:
+            self._capture.received(number, data, self.now())
+        self.core.received(number, data, self.now())
+        self.turn()
+
+    def _writable(self, number: int) -> None:
+        self.turn()
+
+    def _closed(self, number: int, error: AiospiceError | None) -> None:
+        wire = self._wires.pop(number, None)
+        if wire is None:  # closed from here
+            self._closing = {other for other in self._closing if other.number != number}
+            self.on_progress()
+            return
+        if self._capture is not None:
+            self._capture.closed(number, self.now())
+        self.core.closed(number, error, self.now())
+        self.turn()
+
+    # -- for the session's API ---------------------------------------------------------------------
+
+    def unsent(self, number: int | None) -> int:
+        """Bytes of a connection that the kernel has not taken yet."""
+        wire = None if number is None else self._wires.get(number)
+        return 0 if wire is None or wire.transport is None else wire.transport.unsent
+
+    @property
+    def closing(self) -> int:
+        """Connections that are closed from here and not gone yet."""
+        return len(self._closing)
+
+    def abandon(self) -> None:
+        """Let go of everything at once."""
+        for task in self._openings.values():
+            task.cancel()
+        for wire in [*self._wires.values(), *self._closing]:
+            if wire.transport is not None:
+                wire.transport.abort()
+        self._wires.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

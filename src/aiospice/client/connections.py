@@ -1,0 +1,200 @@
+"""The connections of a session, and the channels on them."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from aiospice.channels.events import Event
+from aiospice.effects import Close, Effect, Endpoint, Open, Pause, Resume
+from aiospice.errors import AddressError
+from aiospice.migration.links import ChannelLink, LinkStage, Numbers
+from aiospice.wire.caps import DisplayCap, MainCap, PlaybackCap, RecordCap, VmcCap
+from aiospice.wire.channels import channel_name
+
+if TYPE_CHECKING:
+    from aiospice.channels.base import ClientChannel, Key
+    from aiospice.client.config import ClientConfig
+    from aiospice.link.client import ClientCrypto
+
+__all__ = ["CHANNEL_CAPS", "MAIN", "Connections", "endpoint_for"]
+
+MAIN: Key = (1, 0)
+
+#: What this client announces for each channel type.
+CHANNEL_CAPS: dict[int, tuple[int, ...]] = {
+    1: (
+        MainCap.SEMI_SEAMLESS_MIGRATE,
+        MainCap.NAME_AND_UUID,
+        MainCap.AGENT_CONNECTED_TOKENS,
+        MainCap.SEAMLESS_MIGRATE,
+    ),
+    2: (DisplayCap.MONITORS_CONFIG, DisplayCap.A8_SURFACE, DisplayCap.PREF_COMPRESSION),
+    5: (PlaybackCap.VOLUME, PlaybackCap.LATENCY),
+    6: (RecordCap.VOLUME,),
+    9: (VmcCap.DATA_COMPRESS_LZ4,),
+    10: (VmcCap.DATA_COMPRESS_LZ4,),
+    11: (VmcCap.DATA_COMPRESS_LZ4,),
+}
+
+_CHANNELS = {
+    1: ("main", "MainChannel"),
+    2: ("display", "DisplayChannel"),
+    3: ("inputs", "InputsChannel"),
+    4: ("cursor", "CursorChannel"),
+    5: ("playback", "PlaybackChannel"),
+    6: ("record", "RecordChannel"),
+    8: ("smartcard", "SmartcardChannel"),
+    9: ("vmc", "VmcChannel"),
+    10: ("vmc", "PortChannel"),
+    11: ("vmc", "PortChannel"),
+}
+
+
+def endpoint_for(config: ClientConfig, key: Key, *, secure: bool = False) -> Endpoint:
+    """Where the connection of a channel goes: its TLS port if it must, else the plain one.
+
+    ``secure`` asks for the TLS port whatever the configuration prefers. `AddressError` when TLS is
+    needed and there is no TLS port.
+    """
+    name = channel_name(key[0])
+    must = secure or "all" in config.secure_channels or name in config.secure_channels
+    plain = bool(config.port or config.unix_path)
+    if must and not config.tls_port:
+        raise AddressError(f"the {name} channel must go over TLS, and no TLS port is given")
+    if not plain and not config.tls_port:
+        raise AddressError("neither a port nor a TLS port nor a UNIX socket is given")
+    tls = must or not plain
+    return Endpoint(
+        host=config.host,
+        port=config.tls_port if tls else config.port,
+        unix_path="" if tls else config.unix_path,
+        tls=tls,
+        ca=config.ca,
+        host_subject=config.host_subject,
+        verify=config.verify,
+        tls_ciphers=config.tls_ciphers,
+        websocket_path=config.websocket_path,
+        proxy=config.proxy,
+    )
+
+
+class Connections:
+    """Opens connections, links channels on them, and finds one from the other. Plain data."""
+
+    def __init__(self, config: ClientConfig, crypto: ClientCrypto) -> None:
+        self.config = config
+        self.crypto = crypto
+        self.session_id = 0
+        self.channels: dict[Key, ClientChannel] = {}
+        #: Connections by number: being opened, or with a channel on them.
+        self.links: dict[int, ChannelLink] = {}
+        #: Which connection a channel is on.
+        self.at: dict[Key, int] = {}
+        #: Connections to a server that has been left, not closed yet.
+        self.retired: dict[int, ChannelLink] = {}
+        #: Channels that aren't read because nobody takes what they bring.
+        self.stopped: set[Key] = set()
+        self._numbers = Numbers()
+        self._effects: list[Effect] = []
+        self._events: list[Event] = []
+
+    # -- for the shell -------------------------------------------------------------------------
+
+    def effects(self) -> list[Effect]:
+        """What is to be done, in order; each once."""
+        found, self._effects = self._effects, []
+        return found
+
+    def events(self) -> list[Event]:
+        """What has happened, in order; each once."""
+        found, self._events = self._events, []
+        return found
+
+    # -- links ---------------------------------------------------------------------------------
+
+    def make_link(
+        self, key: Key, endpoint: Endpoint, *, connection_id: int, hold: bool = False
+    ) -> ChannelLink:
+        """A connection to come; the caller opens it."""
+        secure = None
+        if not endpoint.tls and self.config.tls_port and not endpoint.unix_path:
+            secure = endpoint_for(self.config, key, secure=True)
+        return ChannelLink(
+            self._numbers, key, endpoint, self._link_arguments(key, connection_id, hold), secure
+        )
+
+    def _link_arguments(self, key: Key, connection_id: int, hold: bool) -> dict[str, Any]:
+        return {
+            "connection_id": connection_id,
+            "crypto": self.crypto,
+            "channel_caps": CHANNEL_CAPS.get(key[0], ()),
+            "password": self.config.password,
+            "username": self.config.username,
+            "hold": hold,
+            "mini_header": self.config.mini_header,
+        }
+
+    def _open(self, key: Key, *, connection_id: int) -> None:
+        link = self.make_link(key, endpoint_for(self.config, key), connection_id=connection_id)
+        self._open_link(link)
+
+    def _open_link(self, link: ChannelLink) -> None:
+        self.links[link.number] = link
+        self._effects.append(Open(link.number, link.endpoint, self.config.timeout))
+
+    def _drop(self, link: ChannelLink) -> None:
+        """Close a connection and forget it."""
+        self.links.pop(link.number, None)
+        self.retired.pop(link.number, None)
+        if link.stage is not LinkStage.CLOSED:
+            link.stage = LinkStage.CLOSED
+            self._effects.append(Close(link.number))
+
+    def _retire(self, key: Key) -> None:
+        """Keep a channel's connection open, unread, until `_close_retired`."""
+        number = self.at.pop(key, None)
+        link = self.links.pop(number, None) if number is not None else None
+        if link is not None and link.stage is not LinkStage.CLOSED:
+            self.retired[link.number] = link
+
+    def _close_retired(self) -> None:
+        for link in list(self.retired.values()):
+            self._drop(link)
+
+    # -- channels ------------------------------------------------------------------------------
+
+    def _make_channel(self, link: ChannelLink) -> ClientChannel:
+        module, name = _CHANNELS[link.key[0]]
+        kind = getattr(import_module(f"aiospice.channels.{module}"), name)
+        channel: ClientChannel = kind(link.key, link.framing, link.link.server_channel_caps)
+        return channel
+
+    def _put_on(self, channel: ClientChannel, link: ChannelLink) -> None:
+        """The channel is on that connection from now on."""
+        self.links[link.number] = link
+        self.at[channel.key] = link.number
+        if link.paused:
+            link.paused = False
+            self._effects.append(Resume(link.number))
+        if channel.key in self.stopped:
+            self._effects.append(Pause(link.number))
+
+    def link_of(self, key: Key) -> ChannelLink | None:
+        """The connection that a channel is on."""
+        number = self.at.get(key)
+        return None if number is None else self.links.get(number)
+
+    def stop_reading(self, key: Key) -> None:
+        """Let the peer of a channel feel that nobody takes its data."""
+        if key not in self.stopped:
+            self.stopped.add(key)
+            if (link := self.link_of(key)) is not None:
+                self._effects.append(Pause(link.number))
+
+    def go_on_reading(self, key: Key) -> None:
+        """Undo `stop_reading`."""
+        if key in self.stopped:
+            self.stopped.discard(key)
+            if (link := self.link_of(key)) is not None:
+                self._effects.append(Resume(link.number))

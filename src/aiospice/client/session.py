@@ -1,0 +1,466 @@
+"""A client's session: connections, channels, screens, and what happens between them.
+
+``ClientSession`` is a pure core. The shell (``aio``) opens and closes connections as its effects
+say, hands in what comes (``connected``, ``received``, ``closed``, ``wake``), fetches what is to be
+sent one message at a time (``take``), and passes the events on.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from aiospice.channels.base import ChannelPhase, ClientChannel
+from aiospice.channels.events import Event
+from aiospice.channels.main import (
+    ChannelsListed,
+    MainChannel,
+    MigrationRequested,
+    SessionStarted,
+)
+from aiospice.client.connections import MAIN
+from aiospice.client.moving import Moving
+from aiospice.errors import (
+    AiospiceError,
+    CertificateError,
+    ConnectError,
+    LinkError,
+    NeedSecured,
+    RemoteProtocolError,
+    SessionLost,
+    SpiceTimeout,
+)
+from aiospice.migration.client import MigrationPhase
+from aiospice.migration.links import ChannelLink, LinkStage
+from aiospice.wire import main
+from aiospice.wire.channels import channel_name
+
+if TYPE_CHECKING:
+    from aiospice.client.config import ClientConfig
+    from aiospice.client.screen import Screen
+    from aiospice.link.client import ClientCrypto
+
+__all__ = [
+    "ChannelOpened",
+    "ChannelSkipped",
+    "ClientSession",
+    "SessionEnded",
+    "SessionPhase",
+    "SessionReady",
+]
+
+#: No channel waits longer than this for another one (WAIT_FOR_CHANNELS).
+WAIT_SECONDS = 30.0
+_KNOWN_TYPES = (1, 2, 3, 4, 5, 6, 8, 9, 10, 11)
+
+
+class SessionPhase(Enum):
+    """Where a session is."""
+
+    NEW = "new"
+    CONNECTING = "connecting"
+    UP = "up"
+    CLOSED = "closed"
+
+
+class ChannelOpened(Event):
+    """A channel is linked and in use."""
+
+    key: tuple[int, int]
+    channel: str
+    #: Where it is, as an address.
+    address: str
+
+
+class ChannelSkipped(Event):
+    """The server offers a channel that isn't opened, and why."""
+
+    key: tuple[int, int]
+    channel: str
+    reason: str
+
+
+class SessionReady(Event):
+    """Every channel that was asked for is open (or has failed)."""
+
+    channels: tuple[str, ...]
+
+
+class SessionEnded(Event):
+    """The session is over; ``error`` is None if it was closed from here."""
+
+    error: AiospiceError | None
+
+
+class ClientSession(Moving):
+    """See the module's text. Plain data: it pickles at any moment, and the copy carries on."""
+
+    def __init__(self, config: ClientConfig, crypto: ClientCrypto) -> None:
+        super().__init__(config, crypto)
+        self.phase = SessionPhase.NEW
+        self.error: AiospiceError | None = None
+        self.name = ""
+        self.uuid = ""
+        self.screens: dict[int, Screen] = {}
+        self._caches: Any = None
+        #: Every channel of the list has been linked or has failed.
+        self.ready = False
+        self._ready_told = False
+        #: The list has come, so nothing but what is asked for is missing.
+        self.listed = False
+        self._wait_deadlines: dict[tuple[int, int], float] = {}
+
+    # -- calls of the shell --------------------------------------------------------------------
+
+    def start(self, now: float) -> None:
+        """Begin: open the main channel."""
+        self.phase = SessionPhase.CONNECTING
+        self._open(MAIN, connection_id=0)
+
+    def connected(self, connection: int, now: float) -> None:
+        """A connection that was asked for is up."""
+        link = self._any_link(connection)
+        if link is not None:
+            link.connected(now, self.config.timeout)
+
+    def received(self, connection: int, data: bytes, now: float) -> None:
+        """Bytes have come on a connection."""
+        if self.phase is SessionPhase.CLOSED:
+            return
+        target = self.migration.link_of(connection)
+        if target is not None:
+            self.migration.received(target, data, now)
+            self._answer()
+            return
+        link = self.links.get(connection)
+        if link is None:
+            return
+        if self.at.get(link.key) == connection:
+            channel = self.channels[link.key]
+            self._deliver(channel, channel.receive(data, now), now)
+            return
+        error = link.received(data)
+        if error is not None:
+            self._link_failed(link, error, now)
+        elif link.stage is LinkStage.UP:
+            self._linked(link, now)
+
+    def closed(self, connection: int, error: AiospiceError | None, now: float) -> None:
+        """A connection could not be opened, or is gone; None: the peer closed it in order."""
+        if self.phase is SessionPhase.CLOSED:
+            return
+        target = self.migration.link_of(connection)
+        if target is not None:
+            self.migration.closed(target, error)
+            self._answer()
+            return
+        self.retired.pop(connection, None)
+        link = self.links.get(connection)
+        if link is None:
+            return
+        link.stage = LinkStage.CLOSED
+        if self.at.get(link.key) == connection:
+            self._connection_lost(self.channels[link.key], error, now)
+        else:
+            if error is None:
+                link.link.receive_eof()
+                error = link.link.error
+            assert error is not None
+            self._link_failed(link, error, now)
+
+    def take(self, connection: int) -> bytes:
+        """The next bytes for a connection, at most one message; b"" if there are none now."""
+        link = self._any_link(connection)
+        if link is None or link.stage in (LinkStage.OPENING, LinkStage.CLOSED):
+            return b""
+        if self.at.get(link.key) == connection:
+            channel = self.channels[link.key]
+            data = link.take() or channel.take()
+            if data and channel.phase is ChannelPhase.FROZEN:
+                # The mark has left: now the channel may follow it.
+                self._after_channel(channel, channel.migrate_since or 0.0)
+            return data
+        return link.take()
+
+    def secret_from(self, connection: int) -> int:
+        """From which byte the next `take` is secret, -1: nothing of it is."""
+        link = self._any_link(connection)
+        return -1 if link is None else link.secret_from
+
+    def next_wake(self) -> float | None:
+        """When `wake` wants to be called, None: not until something comes."""
+        times = [link.deadline for link in self.links.values() if link.deadline is not None]
+        times += self._next_move_wake()
+        times += self._wait_deadlines.values()
+        return min(times, default=None)
+
+    def wake(self, now: float) -> None:
+        """Give up on what has taken too long, try again what is to be tried again."""
+        if self.phase is SessionPhase.CLOSED:
+            return
+        for link in list(self.links.values()):
+            if link.deadline is not None and link.deadline <= now:
+                link.deadline = None
+                self._link_failed(
+                    link,
+                    SpiceTimeout(
+                        f"{link.endpoint}: no answer to the link of {link.name} for "
+                        f"{self.config.timeout:g} s (a longer --timeout may help)"
+                    ),
+                    now,
+                )
+        for key, deadline in list(self._wait_deadlines.items()):
+            if deadline <= now:
+                del self._wait_deadlines[key]
+                error = RemoteProtocolError(
+                    f"waited {WAIT_SECONDS:g} s for another channel", where=channel_name(*key)
+                )
+                self._connection_lost(self.channels[key], error, now)
+        self._wake_move(now)
+        self._answer()
+
+    def close(self) -> None:
+        """End the session from here."""
+        self._finish(None)
+
+    # -- links ---------------------------------------------------------------------------------
+
+    def _any_link(self, connection: int) -> ChannelLink | None:
+        return (
+            self.links.get(connection)
+            or self.retired.get(connection)
+            or self.migration.link_of(connection)
+        )
+
+    def _link_failed(self, link: ChannelLink, error: AiospiceError, now: float) -> None:
+        again = link.secured() if isinstance(error, NeedSecured) else None
+        self._drop(link)
+        if again is not None:
+            self._open_link(again)
+            return
+        if link.key == MAIN:
+            if self._starting_over:
+                self._main_failed(link, error, now)
+            else:
+                self._lose(_named(error, link))
+            return
+        self._asking.discard(link.key)
+        if link.key in self.channels:
+            self._drop_channel(link.key, error)
+        else:
+            self._events.append(ChannelSkipped(key=link.key, channel=link.name, reason=str(error)))
+        self._check_ready(now)
+
+    def _linked(self, link: ChannelLink, now: float) -> None:
+        """A link is up outside of a hand-over: its channel begins, or begins anew."""
+        self._asking.discard(link.key)
+        if link.key in self.channels:
+            self._reattach(link, now)
+        else:
+            channel = self._make_channel(link)
+            self.channels[link.key] = channel
+            self._put_on(channel, link)
+            self._prepare(channel)
+            self._deliver(channel, channel.start() + channel.receive(b"", now), now)
+        if self.phase is not SessionPhase.CLOSED and link.key in self.channels:
+            self._events.append(
+                ChannelOpened(key=link.key, channel=link.name, address=str(link.endpoint))
+            )
+        self._check_ready(now)
+
+    def _prepare(self, channel: ClientChannel) -> None:
+        if channel.key[0] == 2:
+            from aiospice.client.caches import Caches
+            from aiospice.client.screen import Screen
+
+            if self._caches is None:
+                self._caches = Caches()
+            self.screens[channel.key[1]] = Screen(channel.key[1], self._caches)
+
+    def _restarted(self, channel: ClientChannel) -> None:
+        if channel.key[0] == 2:
+            self._events += self.screens[channel.key[1]].reset()
+            self._caches.clear()
+
+    def _check_ready(self, now: float) -> None:
+        self._check_started_over(now)
+        self.ready = self.listed and not self._asking
+        if self.ready and not self._ready_told and not self._starting_over:
+            self._ready_told = True
+            names = sorted(channel.name for channel in self.channels.values())
+            self._events.append(SessionReady(channels=tuple(names)))
+
+    # -- events of the channels ----------------------------------------------------------------
+
+    def _deliver(self, channel: ClientChannel, events: list[Event], now: float) -> None:
+        """Act on what a channel says, pass it on, and look what became of the channel."""
+        for event in events:
+            if self.phase is SessionPhase.CLOSED:
+                return
+            handler = _HANDLERS.get(type(event).__name__)
+            try:
+                if handler is None:
+                    self._events.append(event)
+                else:
+                    handler(self, channel, event, now)
+            except RemoteProtocolError as error:
+                error.where = error.where or channel.name
+                channel.error = error
+                channel.phase = ChannelPhase.CLOSED
+                break
+        self._answer()
+        if self.phase is SessionPhase.CLOSED or self.channels.get(channel.key) is not channel:
+            return
+        if channel.phase is ChannelPhase.CLOSED:
+            self._connection_lost(channel, channel.error, now)
+            return
+        self._after_channel(channel, now)
+        self._look_at_waits(now)
+
+    def _on_session_started(
+        self, channel: ClientChannel, event: SessionStarted, now: float
+    ) -> None:
+        self.session_id = event.session_id
+        self.phase = SessionPhase.UP
+        self._events.append(event)
+        if self.migration.phase is MigrationPhase.RESTARTING and not self._starting_over:
+            self._restart_moved(now)
+        else:
+            self.listed = False
+            channel.send(main.AttachChannels())
+
+    def _on_channels_listed(
+        self, channel: ClientChannel, event: ChannelsListed, now: float
+    ) -> None:
+        self._events.append(event)
+        self.listed = True
+        offered = dict.fromkeys(event.channels)
+        for key in sorted(self._awaited - set(offered)):
+            self._drop_channel(key, SessionLost("the target has no such channel"))
+        for key in offered:
+            if key == MAIN or (key in self.at and not self._starting_over) or key in self._asking:
+                continue
+            reason = self._why_not(key)
+            if reason:
+                self._events.append(
+                    ChannelSkipped(key=key, channel=channel_name(*key), reason=reason)
+                )
+                continue
+            self._asking.add(key)
+            try:
+                self._open(key, connection_id=self.session_id)
+            except AiospiceError as error:
+                self._asking.discard(key)
+                self._events.append(
+                    ChannelSkipped(key=key, channel=channel_name(*key), reason=str(error))
+                )
+        self._check_ready(now)
+
+    def _why_not(self, key: tuple[int, int]) -> str:
+        if key[0] not in _KNOWN_TYPES:
+            return "a type of channel that isn't known"
+        wanted = self.config.channels
+        if wanted is not None and channel_name(key[0]) not in wanted:
+            return "not asked for"
+        return ""
+
+    def _on_migration(self, channel: ClientChannel, event: MigrationRequested, now: float) -> None:
+        self._on_migration_requested(event, now)
+
+    def _on_display(self, channel: ClientChannel, event: Any, now: float) -> None:
+        screen = self.screens.get(channel.key[1])
+        if screen is not None:
+            self._events += screen.apply(event.message)
+
+    def _on_identified(self, channel: ClientChannel, event: Any, now: float) -> None:
+        self.name = event.name or self.name
+        self.uuid = event.uuid or self.uuid
+        self._events.append(event)
+
+    def _look_at_waits(self, now: float) -> None:
+        """Let channels go on whose waits (WAIT_FOR_CHANNELS) are over."""
+        for channel in list(self.channels.values()):
+            if not channel.waits:
+                self._wait_deadlines.pop(channel.key, None)
+                continue
+            for wait in channel.waits:
+                other = self.channels.get((wait.channel_type, wait.channel_id))
+                if other is not None and other.serial < wait.message_serial:
+                    self._wait_deadlines.setdefault(channel.key, now + WAIT_SECONDS)
+                    break
+            else:
+                self._wait_deadlines.pop(channel.key, None)
+                self._deliver(channel, channel.released(now), now)
+                return
+
+    # -- the end -------------------------------------------------------------------------------
+
+    def _connection_lost(
+        self, channel: ClientChannel, error: AiospiceError | None, now: float
+    ) -> None:
+        if not isinstance(error, RemoteProtocolError) and self._source_gone(channel, error, now):
+            return
+        if channel.key != MAIN:
+            self._drop_channel(channel.key, error)
+            self._check_ready(now)
+            return
+        if error is None:
+            link = self.link_of(MAIN)
+            where = str(link.endpoint) if link is not None else "the server"
+            migration = self.migration
+            text = f"{where} closed the session"
+            if migration.phase in (MigrationPhase.CONNECTING, MigrationPhase.READY):
+                text += ", while a migration was being prepared: the machine is most likely gone"
+            self._lose(SessionLost(text))
+        elif isinstance(error, RemoteProtocolError):
+            self._lose(error)
+        else:
+            self._lose(SessionLost(str(error)))
+
+    def _lose(self, error: AiospiceError) -> None:
+        self._finish(error)
+
+    def _finish(self, error: AiospiceError | None) -> None:
+        if self.phase is SessionPhase.CLOSED:
+            return
+        self.phase = SessionPhase.CLOSED
+        self.error = error
+        self.migration.abort()
+        self._effects += self.migration.effects
+        self._events += self.migration.events
+        self.migration.effects = []
+        self.migration.events = []
+        for link in [*self.links.values(), *self.retired.values()]:
+            self._drop(link)
+        for channel in self.channels.values():
+            channel.phase = ChannelPhase.CLOSED
+        self._over_deadline = self._drain_deadline = self._retry_at = None
+        self._wait_deadlines = {}
+        self._events.append(SessionEnded(error=error))
+
+    def main_channel(self) -> MainChannel | None:
+        """The main channel, once it is linked."""
+        channel = self.channels.get(MAIN)
+        return channel if isinstance(channel, MainChannel) else None
+
+
+def _named(error: AiospiceError, link: ChannelLink) -> AiospiceError:
+    """An error of the main link that says which address it is about."""
+    address = str(link.endpoint)
+    if address in str(error):
+        return error
+    if isinstance(error, RemoteProtocolError):
+        error.where = f"{error.where or link.name} of {address}"
+        return error
+    if isinstance(error, (LinkError, ConnectError, CertificateError, SpiceTimeout)):
+        return type(error)(f"{address}: {error}")
+    return error
+
+
+_HANDLERS: dict[str, Any] = {
+    "SessionStarted": ClientSession._on_session_started,
+    "ChannelsListed": ClientSession._on_channels_listed,
+    "MigrationRequested": ClientSession._on_migration,
+    "DisplayMessage": ClientSession._on_display,
+    "GuestIdentified": ClientSession._on_identified,
+}
