@@ -419,6 +419,25 @@ class TestServerAnswers:
         server = self.in_sasl(block(b"PLAIN") + block(data + b"\0"))
         assert isinstance(server.error, PermissionDenied)
 
+    @pytest.mark.parametrize(
+        "first",
+        [b"", b"n,,", b"n,,n=ann", b"p=tls-unique,,n=ann,r=abc", b"n,a=ben,n=ann,r=abc"]
+        + [b"n,,m=x,n=ann,r=abc", b"n,,n=eve,r=abc", b"n,,r=abc,n=ann"],
+    )
+    def test_scram_that_cannot_be_is_denied(self, first: bytes) -> None:
+        server = self.in_sasl(block(b"SCRAM-SHA-256") + block(first + b"\0"))
+        assert isinstance(server.error, PermissionDenied)
+        assert server.username == ""
+
+    @pytest.mark.parametrize(
+        "final", [b"", b"c=biws,r=abc,p=AAAA", b"c=biws,r=abc,p=\xc3\xa4", b"c=,p=" + b"A" * 43]
+    )
+    def test_a_final_message_without_proof_is_denied(self, final: bytes) -> None:
+        server = self.in_sasl(block(b"SCRAM-SHA-256") + block(b"n,a=ann,n=ann,r=abc\0"))
+        assert server.error is None
+        server.receive(block(final + b"\0"))
+        assert isinstance(server.error, PermissionDenied)
+
     @staticmethod
     def in_sasl(data: bytes) -> LinkServer:
         server = make_server(users={"ann": "pencil"}, secure=True)

@@ -12,8 +12,8 @@ speak it; all numbers little endian::
 spice-server ends the connection without a word when a step fails. On connections without TLS it
 offers only mechanisms with a security layer of their own (Kerberos), which aiospice doesn't have.
 
-Both ends are plain data: SCRAM is computed by ``scramp`` objects that are made anew for each step
-from the messages so far.
+Both ends are plain data: the client's ``scramp`` object is made anew for each step from the
+messages so far; the server keeps the transcript.
 """
 
 from __future__ import annotations
@@ -309,9 +309,7 @@ class SaslClient:
         return final
 
     def _check_signature(self, data: bytes) -> None:
-        from base64 import b64encode
-
-        expected = b"v=" + b64encode(self._signature)
+        expected = b"v=" + _base64(self._signature).encode()
         if data.startswith(b"e="):
             raise self._rejected(_printable(data[2:]))
         if not hmac.compare_digest(data.split(b",")[0], expected):
@@ -373,7 +371,9 @@ class SaslServer:
         self._nonce = chance.random_bytes(18).hex()
         self._salt = chance.random_bytes(16)
         self._stage = _Stage.MECHANISM
+        #: SCRAM: both first messages, the binding that the final one must repeat.
         self._first = ""
+        self._binding = ""
         self._keys: ScramKeys | None = None
 
     def __repr__(self) -> str:
@@ -435,48 +435,46 @@ class SaslServer:
         return self._finish(name, None)
 
     def _scram_first(self, data: bytes | None) -> bytes:
-        first = _text(data)
-        # The name is needed for the keys, the library's object for the name.
-        seen: list[str] = []
-        self._scram_server(seen, None, first)
-        name = seen[0] if seen else ""
+        # By hand: `scramp` knows no authorisation name, and Cyrus' client always sends one.
+        header, _, rest = _text(data).partition(",")
+        authorised, _, bare = rest.partition(",")
+        attributes = bare.split(",")
+        if header not in ("n", "y") or len(attributes) < 2 or attributes[1][:2] != "r=":
+            raise self._refuse("SCRAM data that can't be read")
+        name = _unescaped(attributes[0], "n=")
+        if authorised and _unescaped(authorised, "a=") != name:
+            raise self._refuse("a user who wants to be somebody else")
         known = self._users.get(name)
         if isinstance(known, str) and known:
             known = make_scram_keys(known, self._salt, mechanism=self.mechanism)
         if not isinstance(known, ScramKeys) or known.mechanism != self.mechanism:
             raise self._refuse("unknown user, or no keys for this mechanism")
-        server = self._scram_server([], known, first)
-        if server is None:
-            raise self._refuse("SCRAM data that can't be read")
-        self._first, self._keys, self.username = first, known, name
-        return _data_block(server.get_server_first().encode()) + b"\0"
-
-    def _scram_server(self, seen: list[str], keys: ScramKeys | None, first: str) -> Any:
-        """A library object that has read ``first``; None when it refuses."""
-        scramp = _scramp()
-
-        def look_up(name: str) -> tuple[bytes, bytes, bytes, int] | None:
-            seen.append(name)
-            return (keys.salt, keys.stored_key, keys.server_key, keys.iterations) if keys else None
-
-        try:
-            server = scramp.ScramMechanism(self.mechanism).make_server(look_up, s_nonce=self._nonce)
-            server.set_client_first(first)
-        except (scramp.ScramException, ValueError):
-            return None
-        return server
+        self._nonce = attributes[1][2:] + self._nonce
+        first = f"r={self._nonce},s={_base64(known.salt)},i={known.iterations}"
+        self._binding = f"c={_base64(f'{header},{authorised},'.encode())}"
+        self._first, self._keys, self.username = f"{bare},{first}", known, name
+        return _data_block(first.encode()) + b"\0"
 
     def _scram_final(self, data: bytes | None) -> bytes:
-        scramp = _scramp()
-        server = self._scram_server([], self._keys, self._first)
-        assert server is not None  # it has read the same before
+        import binascii
+
+        keys = self._keys
+        assert keys is not None  # kept by the first step
+        bare, _, proof = _text(data).rpartition(",p=")
         try:
-            server.get_server_first()
-            server.set_client_final(_text(data))
-            final: bytes = server.get_server_final().encode()
-        except (scramp.ScramException, ValueError):
-            raise self._refuse("wrong password") from None
-        return self._finish(self.username, final)
+            given = binascii.a2b_base64(proof.encode(), strict_mode=True)
+        except ValueError:
+            given = b""
+        digest = "sha256" if self.mechanism == "SCRAM-SHA-256" else "sha1"
+        transcript = f"{self._first},{bare}".encode()
+        mask = hmac.digest(keys.stored_key, transcript, digest)
+        right = len(given) == len(mask) and hmac.compare_digest(
+            _hash(digest, bytes(a ^ b for a, b in zip(given, mask, strict=True))), keys.stored_key
+        )
+        if bare.split(",")[:2] != [self._binding, f"r={self._nonce}"] or not right:
+            raise self._refuse("wrong password")
+        signature = hmac.digest(keys.server_key, transcript, digest)
+        return self._finish(self.username, f"v={_base64(signature)}".encode())
 
     def _finish(self, username: str, data: bytes | None) -> bytes:
         self.username = username
@@ -496,6 +494,24 @@ class SaslServer:
         self._users.clear()
         self._keys = None
         self._first = ""
+
+
+def _unescaped(attribute: str, kind: str) -> str:
+    """A name of SCRAM; empty if it is none."""
+    name = attribute.removeprefix(kind) if attribute.startswith(kind) else ""
+    return name.replace("=2C", ",").replace("=3D", "=")
+
+
+def _base64(data: bytes) -> str:
+    from base64 import b64encode
+
+    return b64encode(data).decode()
+
+
+def _hash(digest: str, data: bytes) -> bytes:
+    import hashlib
+
+    return hashlib.new(digest, data).digest()
 
 
 def _matches(keys: ScramKeys, password: str) -> bool:
