@@ -285,6 +285,8 @@ class Record:
         for name in list(cls.__dict__):
             field = cls.__dict__.get(name)
             if isinstance(field, Field):
+                if any(name in base.__dict__ for base in cls.__mro__[1:]):
+                    raise TypeError(f"{cls.__name__} can't have a field {name}: it has a meaning")
                 field.name = name
                 own.append(field)
                 delattr(cls, name)
