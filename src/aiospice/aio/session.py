@@ -158,7 +158,9 @@ class Session:
             return
         self._typed = True
         for key in sent:
-            core._drop_channel(key, None)
+            core.leave(key)
+            if key in self._ports:
+                self._ports[key].end(None)
         self._shell.turn()
         while self._shell.closing:
             await self._wait()

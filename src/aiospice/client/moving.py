@@ -383,6 +383,12 @@ class Moving(Connections):
         self._over_deadline = self._drain_deadline = self._retry_at = None
         self._arrived("switch-host", now)
 
+    def _forget(self, key: Key) -> None:
+        """The connection of a channel is gone, the channel waits for another."""
+        number = self.at.pop(key, None)
+        if number is not None:
+            self.links.pop(number, None)
+
     def _drop_channel(self, key: Key, error: AiospiceError | None) -> None:
         """A channel is no more."""
         if (link := self.link_of(key)) is not None:
@@ -416,7 +422,7 @@ class Moving(Connections):
     def _source_gone(self, channel: ClientChannel, error: AiospiceError | None, now: float) -> bool:
         """A connection was lost: True if a migration explains or repairs it."""
         if self._starting_over and channel.key != MAIN:
-            self.at.pop(channel.key, None)  # the source's end, expected
+            self._forget(channel.key)  # the source's end, expected
             return True
         if self.migration.phase is MigrationPhase.SWITCHING and channel.key in self._to_move:
             self._fall_back(f"the source closed {channel.name} during the hand-over", now)
@@ -465,7 +471,6 @@ class Moving(Connections):
         """Leave the source for good: what has not come by now is lost."""
         self._close_retired()
         for key in list(self._awaited):
-            link = self.link_of(key)
-            if link is not None:
+            if (link := self.link_of(key)) is not None:
                 self._drop(link)
-                self.at.pop(key, None)
+                self._forget(key)

@@ -219,6 +219,13 @@ class ClientSession(Moving):
         self._wake_move(now)
         self._answer()
 
+    def leave(self, key: tuple[int, int]) -> None:
+        """Close one channel from here."""
+        if (link := self.link_of(key)) is not None:
+            self._drop(link)
+        self.at.pop(key, None)
+        self.channels.pop(key, None)
+
     def close(self) -> None:
         """End the session from here."""
         self._finish(None)
