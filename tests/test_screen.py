@@ -15,6 +15,7 @@ from aiospice.canvas.pixels import ARGB, RGB555, XRGB
 from aiospice.channels.events import Event
 from aiospice.client import screen as module
 from aiospice.client.caches import MAX_PALETTES, Caches, PaletteCache
+from aiospice.client.draws import Draws
 from aiospice.client.screen import (
     MAX_STREAMS,
     MonitorsChanged,
@@ -538,10 +539,10 @@ def test_a_screen_can_move_at_any_moment() -> None:
         moves = pickle.loads(pickle.dumps(moves))
         assert apply(moves, message) == apply(stays, message)
         assert moves.snapshot().bgrx == stays.snapshot().bgrx
-    assert moves.caches.images is moves._reader.images
+    assert moves.caches.images is moves._draws.reader.images
 
 
-NUMBERS = sorted(Screen.handlers) + [309, 310, 311, 312, 313, 318]
+NUMBERS = sorted({**Screen.handlers, **Draws.handlers})
 
 
 @given(st.lists(st.tuples(st.sampled_from(NUMBERS), st.binary(max_size=120)), max_size=12))

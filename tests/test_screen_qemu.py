@@ -14,6 +14,7 @@ from aiospice.channels.base import ClientChannel
 from aiospice.channels.events import Event
 from aiospice.channels.framing import Framing
 from aiospice.client.caches import IMAGE_CACHE_PIXELS, Caches
+from aiospice.client.draws import Draws
 from aiospice.client.screen import NotDrawn, Picture, Screen
 from aiospice.link.client import LinkClient
 from aiospice.wire import display, main
@@ -45,7 +46,7 @@ class MainTap(ClientChannel):
 class DisplayTap(ClientChannel):
     """A display channel that gives everything to a screen."""
 
-    handlers: ClassVar[dict[int, str]] = dict.fromkeys(Screen.handlers, "_draw")
+    handlers: ClassVar[dict[int, str]] = dict.fromkeys((*Screen.handlers, *Draws.handlers), "_draw")
 
     def follow(self, screen: Screen) -> None:
         """Begin."""

@@ -7,6 +7,7 @@ surface that is drawn on, 16 bit ones in the low half; a missing entry counts as
 from __future__ import annotations
 
 from aiospice.canvas.pixels import (
+    A1,
     A8,
     ARGB,
     BYTES,
@@ -41,6 +42,9 @@ BITS = {
 INDEXED = frozenset((_1BIT_LE, _1BIT_BE, _4BIT_LE, _4BIT_BE, _8BIT))
 _DIRECT = {_16BIT: RGB555, _32BIT: XRGB, _RGBA: ARGB, _8BIT_A: A8}
 
+# A bit as a byte of a mask.
+_MASK = bytes(255 * (v & 1) for v in range(256))
+
 
 def bitmap_pixels(
     format: int,
@@ -57,9 +61,10 @@ def bitmap_pixels(
 
     ``format`` is a number of ``SPICE_BITMAP_FMT_*``; ``stride`` bytes a row, of which ``data``
     has ``height``; ``palette`` u32 colours; ``target`` the format of the surface drawn on, which
-    decides what those colours mean. Raises `RemoteProtocolError` for sizes that are too large,
-    rows longer than their stride, too little data, or a palette that is needed and missing;
-    allocates at most 4 bytes a pixel and the same again while it works.
+    decides what those colours mean (A1: a bitmap of 1 bit becomes a mask). Raises
+    `RemoteProtocolError` for sizes that are too large, rows longer than their stride, too little
+    data, or a palette that is needed and missing; allocates at most 4 bytes a pixel and twice
+    that while it works.
     """
     bits = BITS.get(format)
     if bits is None:
@@ -75,6 +80,8 @@ def bitmap_pixels(
     if direct is not None:
         return Pixels(width, height, direct, data, offset, step)
     rows = _rows(data, offset, step, size, height)
+    if target == A1 and bits == 1:
+        return Pixels(width, height, A1, indices(format, rows, width, size).translate(_MASK))
     if format == _24BIT:
         return Pixels(width, height, XRGB, _from24(rows))
     if palette is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from aiospice.canvas.bitmap import INDEXED, bitmap_pixels
-from aiospice.canvas.pixels import RGB565, XRGB, Pixels
+from aiospice.canvas.pixels import A1, RGB565, XRGB, Pixels
 from aiospice.wire.images import (
     BitmapData,
     BitmapFlags,
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["CannotDraw", "ImageReader"]
 
 _CACHED = (ImageType.FROM_CACHE, ImageType.FROM_CACHE_LOSSLESS)
+_ONE_BIT = (BitmapFormat.BIT1_LE, BitmapFormat.BIT1_BE)
 _KEEP = ImageFlags.CACHE_ME | ImageFlags.CACHE_REPLACE_ME
 
 
@@ -69,6 +70,16 @@ class ImageReader:
             self.images.replace(head.id, pixels)
         return pixels
 
+    def mask(self, image: Image) -> Pixels:
+        """The pixels of a mask, format A1; raises as `pixels` does. Kept as it is, not inverted."""
+        body = image.body
+        if isinstance(body, BitmapData) and body.format not in _ONE_BIT:
+            raise CannotDraw("the mask is not of 1 bit")
+        mask = self.pixels(image, A1)
+        if mask.format != A1:
+            raise CannotDraw("the mask is not of 1 bit")
+        return mask
+
     def _decoded(self, image: Image, target: int) -> Pixels:
         if isinstance(image.body, BitmapData):
             return self._bitmap(image.body, target)
@@ -78,7 +89,7 @@ class ImageReader:
         palette: tuple[int, ...] | None = None
         if bitmap.flags & BitmapFlags.PAL_FROM_CACHE:
             palette = self.palettes.get(bitmap.palette_id or 0)
-            if palette is None and bitmap.format in INDEXED:
+            if palette is None and bitmap.format in INDEXED and target != A1:
                 raise CannotDraw("the palette is not in the cache")
         elif bitmap.palette is not None:
             palette = bitmap.palette.ents

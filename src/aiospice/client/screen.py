@@ -18,16 +18,16 @@ from array import array
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from aiospice.canvas import raster
-from aiospice.canvas.pixels import A1, BYTES, FORMAT_NAMES, RGB555, XRGB, Pixels, check_size
-from aiospice.canvas.region import Box, Region, bounds, intersect, region_of
+from aiospice.canvas.pixels import BYTES, FORMAT_NAMES, RGB555, XRGB, Pixels, check_size
+from aiospice.canvas.region import Box, bounds
 from aiospice.channels.events import Event
 from aiospice.client.caches import Caches, PaletteCache
+from aiospice.client.draws import Draws, box_of
 from aiospice.client.images import CannotDraw, ImageReader
 from aiospice.client.picture import Picture
 from aiospice.errors import RemoteProtocolError, StateError
-from aiospice.wire import display, draw
-from aiospice.wire.images import Brush, Image, ImageType, Pattern, QMask, SolidColor, SurfaceImage
-from aiospice.wire.shapes import Clip, ClipType, DisplayBase, Rect
+from aiospice.wire import display
+from aiospice.wire.shapes import Clip, ClipType, DisplayBase
 
 if TYPE_CHECKING:
     from aiospice.wire.message import Message
@@ -162,7 +162,7 @@ class Stream:
         #: Size of a frame, and of the part of the guest's screen that it shows.
         self.size = (message.stream_width, message.stream_height)
         self.source_size = (message.src_width, message.src_height)
-        self.dest = _box(message.dest)
+        self.dest = box_of(message.dest)
         self.clip = packed_clip(message.clip)
         self.frames = 0
 
@@ -171,11 +171,7 @@ def packed_clip(clip: Clip) -> array[int] | None:
     """The rectangles of a clip, four numbers each; None when nothing is clipped."""
     if clip.type == ClipType.NONE:
         return None
-    return array("i", [side for rect in clip.rects for side in _box(rect)])
-
-
-def _box(rect: Rect) -> Box:
-    return (rect.left, rect.top, rect.right, rect.bottom)
+    return array("i", [side for rect in clip.rects for side in box_of(rect)])
 
 
 class Screen:
@@ -185,7 +181,6 @@ class Screen:
         display.Mode.number: "_mode",
         display.Mark.number: "_mark",
         display.Reset.number: "_clear",
-        display.CopyBits.number: "_copy_bits",
         display.InvalList.number: "_inval_list",
         display.InvalAllPixmaps.number: "_inval_all_pixmaps",
         display.InvalPalette.number: "_inval_palette",
@@ -201,13 +196,6 @@ class Screen:
         display.MonitorsConfig.number: "_monitors_config",
         display.GlScanoutUnix.number: "_gl",
         display.GlDraw.number: "_gl",
-        draw.DrawFill.number: "_fill",
-        draw.DrawOpaque.number: "_opaque",
-        draw.DrawCopy.number: "_copy",
-        draw.DrawBlend.number: "_copy",
-        draw.DrawBlackness.number: "_blackness",
-        draw.DrawWhiteness.number: "_whiteness",
-        draw.DrawInvers.number: "_invers",
     }
 
     def __init__(
@@ -232,7 +220,7 @@ class Screen:
         self.not_drawn: dict[tuple[str, str], int] = {}
         self._held = 0
         self._drawn_on_primary = False
-        self._reader = ImageReader(caches.images, self.palettes)
+        self._draws = Draws(self.surfaces, ImageReader(caches.images, self.palettes))
 
     @property
     def ready(self) -> bool:
@@ -272,16 +260,15 @@ class Screen:
         Raises `RemoteProtocolError` for sizes, numbers and images that no server may send; a
         message that isn't about the screen gives no events.
         """
-        name = self.handlers.get(message.number)
+        name = Draws.handlers.get(message.number)
+        other = self.handlers.get(message.number)
         try:
             if name is not None:
-                events: list[Event] = getattr(self, name)(message)
-                return events
-            base = getattr(message, "base", None)
-            if not isinstance(base, DisplayBase):
+                return self._draw(name, message)
+            if other is None:
                 return []
-            self._touch_all(message, base)
-            raise CannotDraw("this operation is not carried out yet")
+            events: list[Event] = getattr(self, other)(message)
+            return events
         except CannotDraw as error:
             return [self._left_out(message, error.reason)]
         except RemoteProtocolError as error:
@@ -296,7 +283,7 @@ class Screen:
         stream = self.streams.get(getattr(message, "id", -1))
         surface_id, box = 0, (0, 0, 0, 0)
         if isinstance(base, DisplayBase):
-            surface_id, box = base.surface_id, _box(base.box)
+            surface_id, box = base.surface_id, box_of(base.box)
         elif stream is not None:
             surface_id, box = stream.surface_id, stream.dest
         return NotDrawn(display=self.id, what=what, surface_id=surface_id, box=box, reason=reason)
@@ -460,28 +447,11 @@ class Screen:
 
     # Draws
 
-    def _surface(self, surface_id: int) -> Pixels:
-        surface = self.surfaces.get(surface_id)
-        if surface is None:
-            raise CannotDraw("there is no such surface")
-        if surface.format == A1:
-            raise CannotDraw("surfaces of 1 bit can't be drawn on or from")
-        return surface
-
-    def _target(self, base: DisplayBase) -> tuple[Pixels, Region]:
-        """The surface of a draw and the part of it that may be touched."""
-        surface = self._surface(base.surface_id)
-        box = intersect(_box(base.box), (0, 0, surface.width, surface.height))
-        if box is None:
-            return surface, []
-        if base.clip.type == ClipType.NONE:
-            return surface, [box]
-        return surface, region_of(box, map(_box, base.clip.rects))
-
-    def _finished(self, base: DisplayBase, region: Region, pixels: int) -> list[Event]:
+    def _draw(self, name: str, message: Any) -> list[Event]:
+        region, pixels = getattr(self._draws, name)(message)
         self.draws += 1
         self.pixels += pixels
-        if base.surface_id != self.primary:
+        if message.base.surface_id != self.primary:
             return []
         self._drawn_on_primary = True
         box = bounds(region)
@@ -492,109 +462,3 @@ class Screen:
         return ScreenChanged(
             display=self.id, x=left, y=top, width=right - left, height=bottom - top
         )
-
-    def _source(self, image: Image | None, surface: Pixels) -> Pixels:
-        """The pixels of an image or of a surface, in a format that fits the surface drawn on."""
-        if image is None:
-            raise CannotDraw("there is no image")
-        if image.descriptor.type == ImageType.SURFACE and isinstance(image.body, SurfaceImage):
-            return self._surface(image.body.surface_id).converted(surface.format)
-        return self._reader.pixels(image, surface.format).converted(surface.format)
-
-    def _touch_all(self, message: Any, base: DisplayBase) -> None:
-        """Keep the images and palettes of a message that isn't drawn."""
-        surface = self.surfaces.get(base.surface_id)
-        format = surface.format if surface is not None else XRGB
-        brushes = [getattr(message, name, None) for name in ("brush", "fore_brush", "back_brush")]
-        images = [getattr(message, "src_bitmap", None), getattr(message, "mask_bitmap", None)]
-        images += [brush.body.pat for brush in brushes if brush and isinstance(brush.body, Pattern)]
-        for image in images:
-            self._reader.touch(image, format)
-
-    def _unmasked(self, mask: QMask) -> None:
-        if mask.bitmap is not None:
-            raise CannotDraw("masks are not followed yet")
-
-    def _fill(self, message: draw.DrawFill) -> list[Event]:
-        surface, region = self._target(message.base)
-        rop = raster.rop_of(message.rop_descriptor, source="brush")
-        if not region or rop == raster.NOOP:
-            self._touch_all(message, message.base)
-            return self._finished(message.base, [], 0)
-        pattern = self._pattern(message.brush, surface)
-        self._unmasked(message.mask)
-        done = self._paint(surface, region, message.brush, pattern, rop)
-        return self._finished(message.base, region, done)
-
-    def _pattern(self, brush: Brush, surface: Pixels) -> Pixels | None:
-        """The image that a brush paints with, None for one that doesn't."""
-        return self._source(brush.body.pat, surface) if isinstance(brush.body, Pattern) else None
-
-    def _paint(
-        self, surface: Pixels, region: Region, brush: Brush, pattern: Pixels | None, rop: int
-    ) -> int:
-        if pattern is not None and isinstance(brush.body, Pattern):
-            pos = brush.body.pos
-            return raster.tile(surface, region, pattern, pos.x, pos.y, rop)
-        colour = brush.body.color if isinstance(brush.body, SolidColor) else 0
-        return raster.fill(surface, region, colour, rop)
-
-    def _copy(self, message: draw.DrawCopy) -> list[Event]:
-        surface, region = self._target(message.base)
-        rop = raster.rop_of(message.rop_descriptor)
-        if not region or rop == raster.NOOP:
-            self._touch_all(message, message.base)
-            return self._finished(message.base, [], 0)
-        image = self._source(message.src_bitmap, surface)
-        done = self._place(message, surface, region, image, rop)
-        return self._finished(message.base, region, done)
-
-    def _place(
-        self,
-        message: draw.DrawCopy | draw.DrawOpaque,
-        surface: Pixels,
-        region: Region,
-        image: Pixels,
-        rop: int,
-    ) -> int:
-        """Put the image of a copy or opaque draw where it belongs."""
-        self._unmasked(message.mask)
-        box, area = message.base.box, message.src_area
-        if (box.width, box.height) != (area.width, area.height):
-            raise CannotDraw("images are not scaled yet")
-        return raster.blit(surface, region, image, box.left - area.left, box.top - area.top, rop)
-
-    def _opaque(self, message: draw.DrawOpaque) -> list[Event]:
-        """The image goes to the surface first, then the brush is laid over it."""
-        surface, region = self._target(message.base)
-        rop = raster.rop_of(message.rop_descriptor, source="brush", target="src")
-        if not region or rop == raster.NOOP:
-            self._touch_all(message, message.base)
-            return self._finished(message.base, [], 0)
-        image = self._source(message.src_bitmap, surface)
-        pattern = self._pattern(message.brush, surface)
-        self._place(message, surface, region, image, raster.COPY)
-        done = self._paint(surface, region, message.brush, pattern, rop)
-        return self._finished(message.base, region, done)
-
-    def _plain(self, message: Any, colour: int, rop: int) -> list[Event]:
-        surface, region = self._target(message.base)
-        if region:
-            self._unmasked(message.mask)
-        done = raster.fill(surface, region, colour, rop)
-        return self._finished(message.base, region, done)
-
-    def _blackness(self, message: draw.DrawBlackness) -> list[Event]:
-        return self._plain(message, 0, raster.COPY)
-
-    def _whiteness(self, message: draw.DrawWhiteness) -> list[Event]:
-        return self._plain(message, 0xFFFFFFFF, raster.COPY)
-
-    def _invers(self, message: draw.DrawInvers) -> list[Event]:
-        return self._plain(message, 0, raster.INVERT)
-
-    def _copy_bits(self, message: display.CopyBits) -> list[Event]:
-        surface, region = self._target(message.base)
-        box, source = message.base.box, message.src_pos
-        done = raster.copy_region(surface, region, box.left - source.x, box.top - source.y)
-        return self._finished(message.base, region, done)
