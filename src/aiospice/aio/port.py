@@ -139,6 +139,13 @@ class Port:
             self._shell.core.stop_reading(self.key)
         _wake(self._readers)
 
+    def drop(self) -> None:
+        """Nobody wants the bytes of this device."""
+        self.discard = True
+        self._buffer.clear()
+        self._shell.core.go_on_reading(self.key)
+        self._shell.turn()
+
     def end(self, error: AiospiceError | None) -> None:
         """The channel is gone."""
         if not self._eof:

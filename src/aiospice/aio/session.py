@@ -31,6 +31,8 @@ __all__ = ["EventsMissed", "Session"]
 
 #: Events kept for a reader of `Session.events` that doesn't come; then the oldest go.
 EVENT_LIMIT = 10_000
+#: Events kept until there is a reader.
+EARLY_LIMIT = 1000
 #: How long `Session.close` waits for what was written to leave, in seconds.
 CLOSE_SECONDS = 2.0
 _DEVICES = (9, 10, 11)
@@ -45,7 +47,8 @@ class EventsMissed(Event):
 class _Listener:
     """One reader of events."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int = EVENT_LIMIT) -> None:
+        self.limit = limit
         self.queue: deque[Event] = deque()
         self.missed = 0
         self.waiter: asyncio.Future[None] | None = None
@@ -57,7 +60,7 @@ class _Listener:
             if merged is not None:
                 self.queue[-1] = merged
                 return
-        if len(self.queue) >= EVENT_LIMIT:
+        if len(self.queue) >= self.limit:
             self.queue.popleft()
             self.missed += 1
         self.queue.append(event)
@@ -76,6 +79,7 @@ def _merged(first: Any, second: Any) -> Event | None:
     right = max(first.x + first.width, second.x + second.width)
     bottom = max(first.y + first.height, second.y + second.height)
     merged: Event = first.replace(x=left, y=top, width=right - left, height=bottom - top)
+    merged.stamp(second.at)
     return merged
 
 
@@ -100,8 +104,10 @@ class Session:
         self._ports: dict[tuple[int, int], Port] = {}
         self._keyboard: Keyboard | None = None
         self._mouse: Mouse | None = None
-        #: Drop what comes on devices that nobody has asked for, so that their guests don't stop.
-        self.discard_unclaimed = False
+        self._claimed: set[tuple[int, int]] = set()
+        self._discard_unclaimed = False
+        #: What has happened until somebody reads the events.
+        self._early: _Listener | None = _Listener(EARLY_LIMIT)
         self._marked: set[int] = set()
         self._changed_at = 0.0
         self._ended = False
@@ -338,7 +344,19 @@ class Session:
 
             port = self._ports[key] = Port(self._shell, key)
         port.discard = False
+        self._claimed.add(key)
         return port
+
+    def discard_unclaimed(self) -> None:
+        """Drop what comes on devices that `port` and `device` were not asked for.
+
+        Otherwise it is kept for whoever asks later, and once 256 KiB have come the connection
+        isn't read any more, which stops a guest that goes on writing.
+        """
+        self._discard_unclaimed = True
+        for key, port in self._ports.items():
+            if key not in self._claimed:
+                port.drop()
 
     def _port_keys(self) -> list[tuple[int, int]]:
         return sorted(key for key in self._shell.core.channels if key[0] in (10, 11))
@@ -357,9 +375,11 @@ class Session:
     async def events(self) -> AsyncIterator[Event]:
         """Everything that happens, as `Event` values, until the session ends.
 
-        Raises what ended the session. Bytes of devices are not among the events: see `port`.
+        The first reader also gets what has happened since the session was begun. Raises what
+        ended the session. Bytes of devices are not among the events: see `port`.
         """
-        listener = _Listener()
+        listener, self._early = self._early or _Listener(), None
+        listener.limit = EVENT_LIMIT
         self._listeners.append(listener)
         try:
             while True:
@@ -391,6 +411,8 @@ class Session:
             port = self._ports.get(event.key)  # type: ignore[attr-defined]
             if port is not None:
                 port.end(event.error)  # type: ignore[attr-defined]
+        if self._early is not None:
+            self._early.put(event)
         for listener in self._listeners:
             listener.put(event)
 
@@ -400,7 +422,7 @@ class Session:
             from aiospice.aio.port import Port
 
             port = self._ports[event.key] = Port(self._shell, event.key)
-            port.discard = self.discard_unclaimed
+            port.discard = self._discard_unclaimed
         port.feed(event.data)
 
     def _on_end(self, error: AiospiceError | None) -> None:

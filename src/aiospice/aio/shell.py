@@ -7,6 +7,7 @@ asyncio and passes its events on.
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING
 
 from aiospice.aio.transport import Transport, open_transport
@@ -66,6 +67,7 @@ class Shell:
         self._dial = dial
         self._capture = capture
         self._loop = asyncio.get_running_loop()
+        self._epoch = time.time() - self._loop.time()
         self._wires: dict[int, _Wire] = {}
         self._openings: dict[int, asyncio.Task[None]] = {}
         self._closing: set[_Wire] = set()
@@ -101,6 +103,7 @@ class Shell:
                 for wire in list(self._wires.values()):
                     self._pump(wire)
                 for event in self.core.events():
+                    event.stamp(self._epoch + self.now())
                     self._on_event(event)
                 if not self._again and not self.core._effects and not self.core._events:
                     break

@@ -39,9 +39,11 @@ def _plain(value: Any) -> Any:
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
 class Event:
-    """Base of all events."""
+    """Base of all events. What is the peer's text in them must be escaped before a terminal."""
 
     _names: ClassVar[tuple[str, ...]] = ()
+    #: When it happened, in seconds since 1970; None until a shell has seen it. Not compared.
+    at: ClassVar[float | None] = None
 
     def __init_subclass__(cls) -> None:
         own = cls.__annotations__ if "__annotations__" in cls.__dict__ else {}
@@ -67,11 +69,18 @@ class Event:
     def as_dict(self) -> dict[str, Any]:
         """Kind and attributes, JSON-able: bytes as hexadecimal digits, errors as text."""
         values = {name: _plain(getattr(self, name)) for name in self._names}
+        if self.at is not None:
+            values = {"time": round(self.at, 6), **values}
         return {"event": self.kind, **values}
+
+    def stamp(self, at: float) -> None:
+        """Say when it happened."""
+        self.__dict__["at"] = at
 
     def replace(self, **changes: Any) -> Self:
         """A copy with some attributes changed."""
-        return type(self)(**{**self.__dict__, **changes})
+        values = {name: getattr(self, name) for name in self._names}
+        return type(self)(**{**values, **changes})
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"{type(self).__name__} is a value: use replace({name}=...)")
@@ -79,10 +88,10 @@ class Event:
     def __eq__(self, other: object) -> bool:
         if type(other) is not type(self):
             return NotImplemented
-        return self.__dict__ == other.__dict__
+        return all(getattr(self, name) == getattr(other, name) for name in self._names)
 
     def __hash__(self) -> int:
-        return hash((type(self), tuple(sorted(self.__dict__))))
+        return hash((type(self), repr(self)))
 
     def __str__(self) -> str:
         shown = " ".join(
