@@ -70,6 +70,13 @@ class Pair(Record):
     y: int = u16()
 
 
+class Nesting(Message):
+    """A structure in place, behind some bytes."""
+
+    mark: bytes = fixed_bytes(1)
+    pair: Pair = nested(Pair)
+
+
 class Arrays(Message):
     """Everything that is counted and in place."""
 
@@ -359,6 +366,23 @@ def test_fields_are_listed_in_wire_order_with_counters() -> None:
         "num_words",
         "size",
     ]
+
+
+def test_the_least_size_counts_what_is_always_there() -> None:
+    assert Arrays.least_size() == 1 + 2 + 4 + 2
+    assert Pointers.least_size() == 4 + 4 + 4 + 4 + 2 + 4
+    assert Conditional.least_size() == 1
+    assert Nesting.least_size() == 4
+
+
+def test_a_structure_in_place_is_read_and_shown_in_its_place() -> None:
+    message = Nesting(mark=b"!", pair=P1)
+    assert message.body() == b"!" + pack("<BH", 1, 2)
+    assert Nesting.parse(message.body()) == message
+    assert repr(message) == "Nesting(mark=21, pair=Pair(x=1, y=2))"
+    with pytest.raises(DecodeError) as caught:
+        Nesting.parse(b"!\x01")
+    assert (caught.value.field, caught.value.offset) == ("pair.y", 2)
 
 
 def test_a_reader_gives_no_more_than_there_is() -> None:

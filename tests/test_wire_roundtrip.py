@@ -21,7 +21,7 @@ from aiospice.wire.registry import find, load_all, message_name
 KINDS = sorted(set(load_all().values()), key=lambda kind: (kind.__module__, kind.__qualname__))
 #: There are many kinds: each gets a share of the examples that the profile allows.
 SHARE = settings(
-    max_examples=max(settings().max_examples // 5, 10),
+    max_examples=min(max(settings().max_examples // 5, 10), 1000),
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
