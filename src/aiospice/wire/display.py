@@ -66,7 +66,7 @@ __all__ = [
 ]
 
 _DISPLAY = (2,)
-#: The most monitors of one configuration; a QXL device of QEMU has 16 at most.
+#: The most monitors of one configuration (a QXL device tells its guest of 64 at most).
 MAX_HEADS = 256
 
 
