@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiospice.canvas import raster
-from aiospice.canvas.pixels import A8, ARGB, BYTES, RGB555, RGB565, XRGB, Pixels
+from aiospice.canvas.mask import Area
+from aiospice.canvas.pixels import A1, A8, ARGB, BYTES, RGB555, RGB565, XRGB, Pixels
 from aiospice.canvas.region import Box, Region, bounds, region_of, shifted
 from aiospice.errors import RemoteProtocolError
 
@@ -190,4 +191,39 @@ def test_copying_within_a_surface_reads_before_it_writes(
     raster.copy_region(surface, region_for(surface, box, clip), dx, dy)
     for x, y in hit(surface, box, clip):
         model[x, y] = before.get((x - dx, y - dy), model[x, y])
+    assert model_of(surface) == model
+
+
+@given(
+    st.data(),
+    BOXES,
+    CLIPS,
+    st.integers(-9, 15),
+    st.integers(-9, 15),
+    st.booleans(),
+    st.integers(0, 15),
+)
+def test_a_mask_lets_its_ones_through(
+    data: st.DataObject,
+    box: Box,
+    clip: list[Box] | None,
+    ox: int,
+    oy: int,
+    inverted: bool,
+    rop: int,
+) -> None:
+    surface = data.draw(surfaces())
+    width, height = data.draw(SIDES), data.draw(SIDES)
+    bits = data.draw(
+        st.lists(st.sampled_from((0, 255)), min_size=width * height, max_size=width * height)
+    )
+    mask = Pixels(width, height, A1, bytes(bits))
+    model = model_of(surface)
+    with Area(surface, region_for(surface, box, clip), mask, (ox, oy), inverted) as area:
+        raster.fill(surface, area.region, 0xA5A5A5A5, rop)
+    for x, y in hit(surface, box, clip):
+        if 0 <= x - ox < width and 0 <= y - oy < height:
+            drawn = bool(bits[(y - oy) * width + x - ox]) != inverted
+            if drawn:
+                model[x, y] = combined(0xA5A5A5A5, model[x, y], rop, surface.format)
     assert model_of(surface) == model

@@ -369,6 +369,28 @@ def test_a_kept_image_is_the_image_at_that_time() -> None:
     assert value(other, 0, 0) == 0xFF000001  # HIGH_BITS_SET, through the session's cache
 
 
+def test_a_mask_says_which_pixels_are_drawn() -> None:
+    screen = screen_of(4, 1)
+    box = rect(0, 0, 4, 1)
+    bits = bitmap(4, 1, b"\x50", format=2, image_id=8, keep=1)
+    through = QMask(flags=0, pos=Point(x=0, y=0), bitmap=bits)
+    apply(screen, fill(box, 7).replace(mask=through))
+    assert [value(screen, x, 0) for x in range(4)] == [0, 7, 0, 7]
+    inverted = QMask(flags=1, pos=Point(x=1, y=0), bitmap=referred(103, 8))
+    apply(screen, copy(bitmap(4, 1, bytes([9, 0, 0, 0] * 4)), box).replace(mask=inverted))
+    assert [value(screen, x, 0) for x in range(4)] == [0, 9, 0, 7]
+    empty = QMask(flags=0, pos=Point(x=9, y=9), bitmap=bits)
+    assert apply(screen, fill(box, 1).replace(mask=empty)) == []
+    wrong = QMask(flags=0, pos=Point(x=0, y=0), bitmap=bitmap(1, 1, b"abcd"))
+    assert missing(apply(screen, fill(box, 1).replace(mask=wrong))) == ["the mask is not of 1 bit"]
+    assert missing(apply(screen, copy(referred(103, 8), box))) == ["the image is a mask"]
+    apply(screen, surface(4, 1, 3, format=1, flags=0))
+    zero = QMask(flags=1, pos=Point(x=0, y=0), bitmap=referred(104, 0, SurfaceImage(surface_id=3)))
+    apply(screen, fill(box, 3).replace(mask=zero))
+    assert value(screen, 0, 0) == 3
+    assert missing(apply(screen, fill(box, 3, surface_id=3)))
+
+
 def test_palettes_are_kept_by_their_number() -> None:
     screen = screen_of(4, 1)
     palette = Palette(unique=77, ents=(0x111111, 0x222222))
@@ -582,6 +604,13 @@ IMAGES = st.one_of(
 )
 BASES = st.builds(base, RECTS, st.integers(0, 2), st.none() | st.lists(RECTS, max_size=4))
 ROPS = st.integers(0, 2047)
+MASKS = st.builds(
+    lambda image, flags, x, y: QMask(flags=flags, pos=Point(x=x, y=y), bitmap=image),
+    IMAGES,
+    st.integers(0, 1),
+    EDGES,
+    EDGES,
+)
 BRUSHES = st.one_of(
     st.builds(lambda c: Brush(type=1, body=SolidColor(color=c)), st.integers(0, 0xFFFFFFFF)),
     st.just(Brush(type=0, body=None)),
@@ -593,7 +622,7 @@ BRUSHES = st.one_of(
     ),
 )
 MESSAGES = st.one_of(
-    st.builds(draw.DrawFill, base=BASES, brush=BRUSHES, rop_descriptor=ROPS, mask=st.just(NO_MASK)),
+    st.builds(draw.DrawFill, base=BASES, brush=BRUSHES, rop_descriptor=ROPS, mask=MASKS),
     st.builds(
         draw.DrawCopy,
         base=BASES,
@@ -601,7 +630,7 @@ MESSAGES = st.one_of(
         src_area=RECTS,
         rop_descriptor=ROPS,
         scale_mode=st.integers(0, 1),
-        mask=st.just(NO_MASK),
+        mask=MASKS,
     ),
     st.builds(
         draw.DrawOpaque,
@@ -611,7 +640,7 @@ MESSAGES = st.one_of(
         brush=BRUSHES,
         rop_descriptor=ROPS,
         scale_mode=st.integers(0, 1),
-        mask=st.just(NO_MASK),
+        mask=MASKS,
     ),
     st.builds(display.CopyBits, base=BASES, src_pos=st.builds(Point, x=EDGES, y=EDGES)),
     st.builds(
