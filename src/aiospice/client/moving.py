@@ -8,6 +8,7 @@ target, since that is where the machine is by then.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 from aiospice.channels.base import ChannelPhase, ClientChannel
@@ -78,7 +79,7 @@ class ChannelGone(Event):
     error: AiospiceError | None
 
 
-class Moving(Connections):
+class Moving(Connections, ABC):
     """The part of a client session that follows migrations."""
 
     def __init__(self, config: ClientConfig, crypto: ClientCrypto) -> None:
@@ -101,14 +102,17 @@ class Moving(Connections):
 
     # -- what a session has to provide ---------------------------------------------------------
 
+    @abstractmethod
     def _deliver(self, channel: ClientChannel, events: list[Event], now: float) -> None:
-        raise NotImplementedError
+        """Act on what a channel says, and look what became of it."""
 
+    @abstractmethod
     def _lose(self, error: AiospiceError) -> None:
-        raise NotImplementedError
+        """The session is over."""
 
+    @abstractmethod
     def _restarted(self, channel: ClientChannel) -> None:
-        raise NotImplementedError
+        """A channel is about to begin anew: forget what belonged to the old server."""
 
     # -- steps the source asks for -------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from struct import Struct
 from struct import error as StructError
 from typing import TYPE_CHECKING, Any
@@ -45,7 +46,7 @@ _RANGES = {
 }
 
 
-class Field:
+class Field(ABC):
     """One declared field. Subclasses know how to read and to write it."""
 
     __slots__ = ("default", "hidden", "name")
@@ -58,13 +59,13 @@ class Field:
         #: Derived when written (counts and sizes), so not an attribute of the record.
         self.hidden = False
 
+    @abstractmethod
     def read(self, reader: Reader, values: dict[str, Any]) -> Any:
         """Read the value; ``values`` holds the fields before this one."""
-        raise NotImplementedError  # pragma: no cover - every subclass has its own
 
+    @abstractmethod
     def write(self, writer: Writer, value: Any, record: Record) -> None:
         """Append the value; `LocalError` when it can't be written."""
-        raise NotImplementedError  # pragma: no cover - every subclass has its own
 
     def show(self, value: Any) -> str:
         """The value as text for people."""
