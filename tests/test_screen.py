@@ -358,6 +358,20 @@ def test_kept_images_are_drawn_again_until_dropped() -> None:
     assert missing(apply(screen, again)) == ["the image is not in the cache"]
 
 
+def test_an_image_is_scaled_to_its_box() -> None:
+    screen = screen_of(4, 1)
+    image = bitmap(2, 1, bytes([0, 0, 0, 0, 128, 0, 0, 0]))
+    box = rect(0, 0, 4, 1)
+    nearest = copy(image, box, rect(0, 0, 2, 1)).replace(scale_mode=1)
+    apply(screen, nearest)
+    assert [value(screen, x, 0) for x in range(4)] == [0, 0, 128, 128]
+    apply(screen, nearest.replace(scale_mode=0))
+    assert [value(screen, x, 0) for x in range(4)] == [0, 32, 96, 96]
+    half = copy(image, rect(-2, 0, 2, 1), rect(0, 0, 2, 1), rop=XOR).replace(scale_mode=1)
+    apply(screen, half)
+    assert [value(screen, x, 0) for x in range(4)] == [128, 160, 96, 96]
+
+
 def test_a_kept_image_is_the_image_at_that_time() -> None:
     screen = screen_of(2, 1)
     other = Screen(1, screen.caches)
@@ -426,8 +440,8 @@ def test_what_is_not_drawn_is_told_and_counted() -> None:
     assert not screen.ready
     assert missing(apply(screen, fill(rect(0, 0, 1, 1), 1, surface_id=9)))
     assert missing(apply(screen, copy(None, rect(0, 0, 1, 1)))) == ["there is no image"]
-    scaled = copy(bitmap(1, 1, b"abcd"), rect(0, 0, 2, 2), rect(0, 0, 1, 1))
-    assert missing(apply(screen, scaled)) == ["images are not scaled yet"]
+    mirrored = copy(bitmap(1, 1, b"abcd"), rect(0, 0, 2, 2), rect(1, 0, 0, 1))
+    assert missing(apply(screen, mirrored)) == ["images are not mirrored"]
     blend = draw.DrawAlphaBlend(
         base=base(rect(0, 0, 1, 1)),
         alpha_flags=0,

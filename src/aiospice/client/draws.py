@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from aiospice.canvas import raster
 from aiospice.canvas.mask import Area
 from aiospice.canvas.pixels import A1, XRGB, Pixels
-from aiospice.canvas.region import Box, Region, intersect, region_of
+from aiospice.canvas.region import Box, Region, bounds, intersect, region_of
+from aiospice.canvas.scale import scaled
 from aiospice.client.images import CannotDraw
 from aiospice.wire import display, draw
 from aiospice.wire.images import (
@@ -143,18 +144,21 @@ class Draws:
         colour = brush.body.color if isinstance(brush.body, SolidColor) else 0
         return raster.fill(area.surface, area.region, colour, rop)
 
-    def place(
-        self, message: draw.DrawCopy | draw.DrawOpaque, area: Area, image: Pixels, rop: int
-    ) -> int:
-        """Put the image of a copy or opaque draw where it belongs."""
-        box, from_ = message.base.box, message.src_area
-        dx, dy = box.left - from_.left, box.top - from_.top
-        return raster.blit(area.surface, area.region, image, dx, dy, rop)
-
-    def _fits(self, message: draw.DrawCopy | draw.DrawOpaque) -> None:
-        box, from_ = message.base.box, message.src_area
-        if (box.width, box.height) != (from_.width, from_.height):
-            raise CannotDraw("images are not scaled yet")
+    def fitting(
+        self, message: draw.DrawCopy | draw.DrawOpaque, area: Area
+    ) -> tuple[Pixels, int, int]:
+        """The image of a copy or opaque draw, scaled if need be, and where its corner goes."""
+        image = self.source(message.src_bitmap, area.surface)
+        box, part = box_of(message.base.box), box_of(message.src_area)
+        size = (part[2] - part[0], part[3] - part[1])
+        if size == (box[2] - box[0], box[3] - box[1]):
+            return image, box[0] - part[0], box[1] - part[1]
+        if min(size) <= 0:
+            raise CannotDraw("images are not mirrored")
+        seen = bounds(area.region)
+        assert seen is not None  # nobody asks for an image when nothing is to be drawn
+        smooth = message.scale_mode != draw.ScaleMode.NEAREST
+        return scaled(image, part, box, seen, smooth=smooth), seen[0], seen[1]
 
     # The draws
 
@@ -181,10 +185,9 @@ class Draws:
         if not area.region or rop == raster.NOOP:
             self.touch(message)
             return _NOTHING
-        image = self.source(message.src_bitmap, area.surface)
-        self._fits(message)
+        image, x, y = self.fitting(message, area)
         with area:
-            return area.region, self.place(message, area, image, rop)
+            return area.region, raster.blit(area.surface, area.region, image, x, y, rop)
 
     def opaque(self, message: draw.DrawOpaque) -> Drawn:
         """DRAW_OPAQUE: the image goes to the surface first, then the brush is laid over it."""
@@ -193,11 +196,10 @@ class Draws:
         if not area.region or rop == raster.NOOP:
             self.touch(message)
             return _NOTHING
-        image = self.source(message.src_bitmap, area.surface)
+        image, x, y = self.fitting(message, area)
         pattern = self.pattern(message.brush, area.surface)
-        self._fits(message)
         with area:
-            self.place(message, area, image, raster.COPY)
+            raster.blit(area.surface, area.region, image, x, y)
             return area.region, self.paint(area, message.brush, pattern, rop)
 
     def _plain(self, message: Any, colour: int, rop: int) -> Drawn:
