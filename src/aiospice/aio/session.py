@@ -307,8 +307,13 @@ class Session:
 
     async def ports(self, *, timeout: float = 10.0) -> list[str]:
         """Names of the port channels, webdav's included."""
-        async with asyncio.timeout(timeout):
-            await self._until(self._ports_named)
+        try:
+            async with asyncio.timeout(timeout):
+                await self._until(self._ports_named)
+        except TimeoutError:
+            raise SpiceTimeout(
+                f"{self.address}: a port did not tell its name within {timeout:g} s"
+            ) from None
         return [self._device(key).name for key in self._port_keys()]
 
     async def port(self, name: str | None = None, *, timeout: float = 10.0) -> Port:

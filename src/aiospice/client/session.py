@@ -109,12 +109,16 @@ class ClientSession(Moving):
         #: The list has come, so nothing but what is asked for is missing.
         self.listed = False
         self._wait_deadlines: dict[tuple[int, int], float] = {}
+        #: What the server has to send next on main, and by when.
+        self._step: tuple[str, float] | None = None
+        self._clock = 0.0
 
     # -- calls of the shell --------------------------------------------------------------------
 
     def start(self, now: float) -> None:
         """Begin: open the main channel."""
         self.phase = SessionPhase.CONNECTING
+        self._clock = now
         self._open(MAIN, connection_id=0)
 
     def connected(self, connection: int, now: float) -> None:
@@ -125,6 +129,7 @@ class ClientSession(Moving):
 
     def received(self, connection: int, data: bytes, now: float) -> None:
         """Bytes have come on a connection."""
+        self._clock = now
         if self.phase is SessionPhase.CLOSED:
             return
         target = self.migration.link_of(connection)
@@ -178,7 +183,7 @@ class ClientSession(Moving):
             data = link.take() or channel.take()
             if data and channel.phase is ChannelPhase.FROZEN:
                 # The mark has left: now the channel may follow it.
-                self._after_channel(channel, channel.migrate_since or 0.0)
+                self._after_channel(channel, self._clock)
             return data
         return link.take()
 
@@ -192,6 +197,8 @@ class ClientSession(Moving):
         times = [link.deadline for link in self.links.values() if link.deadline is not None]
         times += self._next_move_wake()
         times += self._wait_deadlines.values()
+        if self._step is not None:
+            times.append(self._step[1])
         return min(times, default=None)
 
     def wake(self, now: float) -> None:
@@ -209,6 +216,14 @@ class ClientSession(Moving):
                     ),
                     now,
                 )
+        if self._step is not None and self._step[1] <= now:
+            self._lose(
+                SpiceTimeout(
+                    f"{self._where()}: the server did not send {self._step[0]} within "
+                    f"{self.config.timeout:g} s"
+                )
+            )
+            return
         for key, deadline in list(self._wait_deadlines.items()):
             if deadline <= now:
                 del self._wait_deadlines[key]
@@ -268,6 +283,8 @@ class ClientSession(Moving):
             self.channels[link.key] = channel
             self._put_on(channel, link)
             self._prepare(channel)
+            if link.key == MAIN:
+                self._step = ("INIT", now + self.config.timeout)
             self._deliver(channel, channel.start() + channel.receive(b"", now), now)
         if self.phase is not SessionPhase.CLOSED and link.key in self.channels:
             self._events.append(
@@ -334,6 +351,7 @@ class ClientSession(Moving):
             self._restart_moved(now)
         else:
             self.listed = False
+            self._step = ("the list of its channels", now + self.config.timeout)
             channel.send(main.AttachChannels())
 
     def _on_channels_listed(
@@ -341,6 +359,7 @@ class ClientSession(Moving):
     ) -> None:
         self._events.append(event)
         self.listed = True
+        self._step = None
         offered = dict.fromkeys(event.channels)
         for key in sorted(self._awaited - set(offered)):
             self._drop_channel(key, SessionLost("the target has no such channel"))
@@ -412,10 +431,8 @@ class ClientSession(Moving):
             self._check_ready(now)
             return
         if error is None:
-            link = self.link_of(MAIN)
-            where = str(link.endpoint) if link is not None else "the server"
             migration = self.migration
-            text = f"{where} closed the session"
+            text = f"{self._where()} closed the session"
             if migration.phase in (MigrationPhase.CONNECTING, MigrationPhase.READY):
                 text += ", while a migration was being prepared: the machine is most likely gone"
             self._lose(SessionLost(text))
@@ -423,6 +440,10 @@ class ClientSession(Moving):
             self._lose(error)
         else:
             self._lose(SessionLost(str(error)))
+
+    def _where(self) -> str:
+        link = self.link_of(MAIN)
+        return str(link.endpoint) if link is not None else "the server"
 
     def _lose(self, error: AiospiceError) -> None:
         self._finish(error)
@@ -443,6 +464,7 @@ class ClientSession(Moving):
             channel.phase = ChannelPhase.CLOSED
         self._over_deadline = self._drain_deadline = self._retry_at = None
         self._wait_deadlines = {}
+        self._step = None
         self._events.append(SessionEnded(error=error))
 
     def main_channel(self) -> MainChannel | None:
