@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import pytest
@@ -160,3 +161,29 @@ async def test_the_picture_is_the_guests_screen(qemu_factory: QemuFactory, vga: 
         assert tap.screen.draws > 1
         assert [event for event in tap.seen if isinstance(event, NotDrawn)] == []
         assert tap.unknown == {}
+
+
+#: Mode 13h (320 x 200, 256 colours), each pixel the exclusive or of its address's two bytes.
+COLOURS = bytes.fromhex("b81300 cd10 b800a0 8ec0 31ff 89f8 30e0 aa 81ff00fa 75f5 f4 ebfd")
+
+
+@pytest.mark.parametrize("vga", ["qxl", "std", "cirrus"])
+async def test_a_guest_that_changes_its_mode_is_followed(
+    qemu_factory: QemuFactory, tmp_path: Path, vga: str
+) -> None:
+    disk = tmp_path / "colours.img"
+    disk.write_bytes(COLOURS.ljust(510, b"\0") + b"\x55\xaa")
+    qemu = await qemu_factory(guest=disk, vga=vga, spice=("image-compression=off",))
+    async with watched(qemu) as tap:
+        end = time.monotonic() + 20
+        while time.monotonic() < end:
+            if await becomes_true_screen(qemu, tap) and len(colours(tap.screen.snapshot())) > 100:
+                break
+        assert await becomes_true_screen(qemu, tap)
+        assert len(colours(tap.screen.snapshot())) > 100
+        assert tap.screen.not_drawn == {}
+
+
+def colours(picture: Picture) -> set[bytes]:
+    rgb = picture.rgb()
+    return {rgb[at : at + 3] for at in range(0, len(rgb), 3)}
