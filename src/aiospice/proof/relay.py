@@ -1,0 +1,137 @@
+"""A TCP relay on loopback that holds every byte for a time, for those who aren't root.
+
+It hides the handshake of TCP, which `aiospice.proof.delay` doesn't: good enough to keep things
+apart in time, not to count round trips::
+
+    async with DelayRelay(delay=0.001) as relay:
+        port = await relay.to("127.0.0.1", 5900)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from typing import Self
+
+__all__ = ["DelayRelay"]
+
+#: Bytes that one direction holds; then the sender isn't read.
+HELD_BYTES = 1 << 20
+
+
+class _Line:
+    """One direction of a connection: what has been read and isn't due yet."""
+
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, delay: float
+    ) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._delay = delay
+        self._held: deque[tuple[float, bytes]] = deque()
+        self._size = 0
+        self._news = asyncio.Event()
+        self._room = asyncio.Event()
+
+    async def run(self) -> None:
+        taking = asyncio.create_task(self._take())
+        try:
+            await self._give()
+        finally:
+            taking.cancel()
+            await asyncio.gather(taking, return_exceptions=True)
+
+    async def _take(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            data = b""
+            with contextlib.suppress(OSError):
+                data = await self._reader.read(65536)
+            self._held.append((loop.time() + self._delay, data))
+            self._size += len(data)
+            self._news.set()
+            if not data:
+                return
+            while self._size > HELD_BYTES:
+                self._room.clear()
+                await self._room.wait()
+
+    async def _give(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            while not self._held:
+                self._news.clear()
+                await self._news.wait()
+            due, data = self._held.popleft()
+            if (wait := due - loop.time()) > 0:
+                await asyncio.sleep(wait)
+            if not data:
+                with contextlib.suppress(OSError, RuntimeError):
+                    self._writer.write_eof()
+                return
+            self._writer.write(data)
+            await self._writer.drain()
+            self._size -= len(data)
+            self._room.set()
+
+
+class DelayRelay:
+    """Relays connections with ``delay`` seconds one way; use it with ``async with``."""
+
+    def __init__(self, delay: float = 0.001) -> None:
+        self._delay = delay
+        self._servers: list[asyncio.Server] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def to(self, host: str, port: int) -> int:
+        """A new port on 127.0.0.1 that leads to ``host`` and ``port``."""
+
+        async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            task = asyncio.current_task()
+            assert task is not None
+            self._tasks.add(task)
+            try:
+                await self._join(reader, writer, host, port)
+            except (OSError, asyncio.CancelledError):
+                pass  # a connection that is gone; or `close`
+            finally:
+                self._tasks.discard(task)
+                writer.close()
+
+        server = await asyncio.start_server(accept, "127.0.0.1", 0)
+        self._servers.append(server)
+        made: int = server.sockets[0].getsockname()[1]
+        return made
+
+    async def close(self) -> None:
+        """Cut everything."""
+        for server in self._servers:
+            server.close()
+        self._servers = []
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _join(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str, port: int
+    ) -> None:
+        far_reader, far_writer = await asyncio.open_connection(host, port)
+        try:
+            lines = (
+                _Line(reader, far_writer, self._delay),
+                _Line(far_reader, writer, self._delay),
+            )
+            async with asyncio.TaskGroup() as group:
+                for line in lines:
+                    group.create_task(line.run())
+        except* OSError:
+            pass
+        finally:
+            far_writer.close()
