@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from aiospice.channels.display import PIXMAP_CACHE_PIXELS
 from aiospice.errors import RemoteProtocolError
 
 if TYPE_CHECKING:
@@ -25,8 +26,8 @@ __all__ = [
     "PaletteCache",
 ]
 
-#: Pixels of images that a server may have us keep, unless said otherwise (80 MiB, as spice-gtk).
-IMAGE_CACHE_PIXELS = 20 << 20
+#: Pixels of images that a server may have us keep: what the display channel announces.
+IMAGE_CACHE_PIXELS = PIXMAP_CACHE_PIXELS
 #: Images that may be kept, of whatever size.
 MAX_IMAGES = 1 << 17
 #: Palettes that may be kept; spice-server has 128 of each client (``server/cache-item.h``).
