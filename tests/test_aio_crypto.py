@@ -32,6 +32,15 @@ def test_a_ticket_comes_back_as_the_password(password: str) -> None:
     assert CRYPTO.decrypt_ticket(PRIVATE, encrypted) == password.encode()
 
 
+def test_a_ticket_without_a_password_is_a_good_one_each_time_another() -> None:
+    tickets = {CRYPTO.encrypt_ticket(PUBLIC, "") for _ in range(20)}
+    assert len(tickets) == 20
+    oaep = padding.OAEP(padding.MGF1(hashes.SHA1()), hashes.SHA1(), None)
+    key = serialization.load_der_private_key(PRIVATE, None)
+    assert isinstance(key, rsa.RSAPrivateKey)
+    assert {key.decrypt(ticket, oaep) for ticket in tickets} == {b"\0"}
+
+
 def test_the_public_key_has_the_size_of_the_protocol() -> None:
     assert len(PUBLIC) == TICKET_PUBKEY_BYTES == 162
 
@@ -75,8 +84,9 @@ def test_keys_of_other_kinds_are_the_peers_fault() -> None:
     short = PUBLIC[:29] + bytes([PUBLIC[29] & 0x7F]) + PUBLIC[30:]  # a modulus of 1023 bits
     even = PUBLIC[:156] + bytes([PUBLIC[156] & 0xFE]) + PUBLIC[157:]
     for der in (spki(long), spki(curve), b"", bytes(162), PUBLIC[:-1], PUBLIC + b"\0", short, even):
-        with pytest.raises(RemoteProtocolError, match="ticket key"):
-            CRYPTO.encrypt_ticket(der, "secret")
+        for password in ("secret", ""):
+            with pytest.raises(RemoteProtocolError, match="ticket key"):
+                CRYPTO.encrypt_ticket(der, password)
 
 
 @given(
@@ -85,6 +95,8 @@ def test_keys_of_other_kinds_are_the_peers_fault() -> None:
 def test_arbitrary_keys_raise_only_remote_protocol_error(der: bytes) -> None:
     with contextlib.suppress(RemoteProtocolError):
         assert len(CRYPTO.encrypt_ticket(der, "secret")) == 128
+    with contextlib.suppress(RemoteProtocolError):
+        assert len(CRYPTO.encrypt_ticket(der, "")) == 128
 
 
 @given(st.binary(max_size=200))

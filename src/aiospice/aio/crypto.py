@@ -1,13 +1,14 @@
 """Cryptography and chance, behind one stateless object that is handed to the cores.
 
 The cores hold keys as bytes (DER) and never a handle, so that a session stays plain data.
-``cryptography`` is imported by the call that needs it: a session without a ticket never pays
-for it.
+``cryptography`` is imported by the call that needs it. A session without a password never pays
+for it (10 ms, 8 MiB): what it sends as its ticket is no secret, so the arithmetic needs no care.
 """
 
 from __future__ import annotations
 
 import os
+from operator import xor
 from typing import TYPE_CHECKING
 
 from aiospice.errors import LocalError, RemoteProtocolError
@@ -30,6 +31,8 @@ TICKET_PUBKEY_BYTES = 162
 # (10 ms); whatever looks different goes to `cryptography`'s general parser.
 _PREFIX = bytes.fromhex("30819f300d06092a864886f70d010101050003818d0030818902818100")
 _MODULUS_END = len(_PREFIX) + TICKET_KEY_BITS // 8
+_SHA1_SIZE = 20
+_SHA1_OF_NOTHING = "da39a3ee5e6b4b0d3255bfef95601890afd80709"
 
 
 class Crypto:
@@ -50,6 +53,8 @@ class Crypto:
         """
         ticket = _ticket_bytes(password)
         try:
+            if not password and (numbers := _usual_numbers(public_key_der)):
+                return _encrypt_open(ticket, *numbers)
             key = _public_key(public_key_der)
             return key.encrypt(ticket, _oaep())
         except ValueError as error:
@@ -112,20 +117,53 @@ def _ticket_bytes(password: str) -> bytes:
     return encoded + b"\0"
 
 
+def _usual_numbers(der: bytes) -> tuple[int, int] | None:
+    """Modulus and exponent of a key in the usual form, None for another form.
+
+    ValueError if they can't be those of an RSA key of 1024 bits.
+    """
+    tail = der[_MODULUS_END:]
+    if len(der) != TICKET_PUBKEY_BYTES or not der.startswith(_PREFIX) or tail[:2] != b"\x02\x03":
+        return None
+    modulus = int.from_bytes(der[len(_PREFIX) : _MODULUS_END], "big")
+    exponent = int.from_bytes(tail[2:], "big")
+    if modulus.bit_length() != TICKET_KEY_BITS or modulus % 2 == 0:
+        raise ValueError("its modulus isn't one of 1024 bits")
+    if exponent < 3 or exponent % 2 == 0:
+        raise ValueError("its exponent can't be one")
+    return modulus, exponent
+
+
+def _encrypt_open(ticket: bytes, modulus: int, exponent: int) -> bytes:
+    """RSA-OAEP with SHA-1 (RFC 8017, 7.1.1) of what is no secret: it takes no constant time."""
+    size = TICKET_KEY_BITS // 8
+    seed = os.urandom(_SHA1_SIZE)
+    block = bytes.fromhex(_SHA1_OF_NOTHING)
+    block += bytes(size - 2 * _SHA1_SIZE - 2 - len(ticket)) + b"\x01" + ticket
+    block = _mask(block, seed)
+    padded = _mask(seed, block) + block
+    return pow(int.from_bytes(padded, "big"), exponent, modulus).to_bytes(size, "big")
+
+
+def _mask(data: bytes, seed: bytes) -> bytes:
+    """``data`` xor MGF1 of ``seed`` with SHA-1 (RFC 8017, B.2.1)."""
+    from hashlib import sha1
+
+    count = -(-len(data) // _SHA1_SIZE)
+    mask = b""
+    for number in range(count):
+        mask += sha1(seed + number.to_bytes(4, "big"), usedforsecurity=False).digest()
+    return bytes(map(xor, data, mask))
+
+
 def _public_key(der: bytes) -> RSAPublicKey:
     """Read the key; ValueError if it isn't RSA of 1024 bits."""
     from cryptography.hazmat.primitives.asymmetric import rsa
 
-    tail = der[_MODULUS_END:]
-    if len(der) == TICKET_PUBKEY_BYTES and der.startswith(_PREFIX) and tail[:2] == b"\x02\x03":
-        numbers = rsa.RSAPublicNumbers(
-            int.from_bytes(tail[2:], "big"),
-            int.from_bytes(der[len(_PREFIX) : _MODULUS_END], "big"),
-        )
-        if numbers.n.bit_length() != TICKET_KEY_BITS or numbers.n % 2 == 0:
-            raise ValueError("its modulus isn't one of 1024 bits")
-        return numbers.public_key()
-    return _any_public_key(der)
+    numbers = _usual_numbers(der)
+    if numbers is None:
+        return _any_public_key(der)
+    return rsa.RSAPublicNumbers(numbers[1], numbers[0]).public_key()
 
 
 def _any_public_key(der: bytes) -> RSAPublicKey:
