@@ -274,14 +274,18 @@ class Session:
     def _screen(self, display: int) -> Screen:
         screen = self._shell.core.screens.get(display)
         if screen is None:
-            raise StateError(f"{self.address}: there is no display {display}")
+            raise self._absent((2, display), f"there is no display {display}")
         return screen
+
+    def _absent(self, key: tuple[int, int], text: str) -> AiospiceError:
+        """Why a channel isn't there: the server refused it, or doesn't offer it."""
+        return self._shell.core.refused.get(key) or StateError(f"{self.address}: {text}")
 
     def _complete(self, display: int) -> bool:
         screen = self._shell.core.screens.get(display)
         if screen is None:
             if self._shell.core.ready:
-                raise StateError(f"{self.address}: there is no display {display}")
+                raise self._absent((2, display), f"there is no display {display}")
             return False
         return screen.marked and screen.ready
 

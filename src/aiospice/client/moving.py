@@ -295,6 +295,7 @@ class Moving(Connections, ABC):
         for key in list(self.at):
             self._count_risk(self.channels[key])
             self._retire(key)
+        self._restarted(channel)
         events = channel.restart(target.framing, target.link.server_channel_caps)
         self._put_on(channel, target)
         channel.send(main.ClientMigrateEnd())

@@ -37,6 +37,7 @@ from aiospice.wire.channels import channel_name
 
 if TYPE_CHECKING:
     from aiospice.client.config import ClientConfig
+    from aiospice.client.cursor import CursorTracker
     from aiospice.client.screen import Screen
     from aiospice.link.client import ClientCrypto
 
@@ -102,12 +103,15 @@ class ClientSession(Moving):
         self.name = ""
         self.uuid = ""
         self.screens: dict[int, Screen] = {}
+        self.cursors: dict[int, CursorTracker] = {}
         self._caches: Any = None
         #: Every channel of the list has been linked or has failed.
         self.ready = False
         self._ready_told = False
         #: The list has come, so nothing but what is asked for is missing.
         self.listed = False
+        #: Why channels that the server offers could not be opened.
+        self.refused: dict[tuple[int, int], AiospiceError] = {}
         self._wait_deadlines: dict[tuple[int, int], float] = {}
         #: What the server has to send next on main, and by when.
         self._step: tuple[str, float] | None = None
@@ -170,6 +174,8 @@ class ClientSession(Moving):
             if error is None:
                 link.link.receive_eof()
                 error = link.link.error
+            elif link.awaits_reply and not link.endpoint.tls and type(error) is ConnectError:
+                error = ConnectError(f"{error}; is this its TLS port?")  # OpenSSL's way to refuse
             assert error is not None
             self._link_failed(link, error, now)
 
@@ -270,12 +276,14 @@ class ClientSession(Moving):
         if link.key in self.channels:
             self._drop_channel(link.key, error)
         else:
+            self.refused[link.key] = error = _named(error, link)
             self._events.append(ChannelSkipped(key=link.key, channel=link.name, reason=str(error)))
         self._check_ready(now)
 
     def _linked(self, link: ChannelLink, now: float) -> None:
         """A link is up outside of a hand-over: its channel begins, or begins anew."""
         self._asking.discard(link.key)
+        self.refused.pop(link.key, None)
         if link.key in self.channels:
             self._reattach(link, now)
         else:
@@ -300,11 +308,18 @@ class ClientSession(Moving):
             if self._caches is None:
                 self._caches = Caches()
             self.screens[channel.key[1]] = Screen(channel.key[1], self._caches)
+        elif channel.key[0] == 4:
+            from aiospice.client.cursor import CursorTracker
+
+            self.cursors[channel.key[1]] = CursorTracker(channel.key[1])
 
     def _restarted(self, channel: ClientChannel) -> None:
-        if channel.key[0] == 2:
+        if channel.key == MAIN and self._caches is not None:
+            self._caches.clear()  # shared by all displays, whose channels follow main
+        elif channel.key[0] == 2:
             self._events += self.screens[channel.key[1]].reset()
-            self._caches.clear()
+        elif channel.key[0] == 4:
+            self.cursors[channel.key[1]].reset()
 
     def _check_ready(self, now: float) -> None:
         self._check_started_over(now)
@@ -377,6 +392,7 @@ class ClientSession(Moving):
                 self._open(key, connection_id=self.session_id)
             except AiospiceError as error:
                 self._asking.discard(key)
+                self.refused[key] = error
                 self._events.append(
                     ChannelSkipped(key=key, channel=channel_name(*key), reason=str(error))
                 )
@@ -397,6 +413,11 @@ class ClientSession(Moving):
         screen = self.screens.get(channel.key[1])
         if screen is not None:
             self._events += screen.apply(event.message)
+
+    def _on_cursor(self, channel: ClientChannel, event: Any, now: float) -> None:
+        tracker = self.cursors.get(channel.key[1])
+        if tracker is not None:
+            self._events += tracker.apply(event.message)
 
     def _on_identified(self, channel: ClientChannel, event: Any, now: float) -> None:
         self.name = event.name or self.name
@@ -491,5 +512,6 @@ _HANDLERS: dict[str, Any] = {
     "ChannelsListed": ClientSession._on_channels_listed,
     "MigrationRequested": ClientSession._on_migration,
     "DisplayMessage": ClientSession._on_display,
+    "CursorMessage": ClientSession._on_cursor,
     "GuestIdentified": ClientSession._on_identified,
 }

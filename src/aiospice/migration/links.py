@@ -78,6 +78,11 @@ class ChannelLink:
         """The channel as in ``display:0``."""
         return self.link.name
 
+    @property
+    def awaits_reply(self) -> bool:
+        """Whether the server has not said anything to the link yet."""
+        return self.link.phase is LinkPhase.LINK_SENT
+
     def __repr__(self) -> str:
         return f"ChannelLink({self.number}, {self.name}, {self.endpoint}, {self.stage.value})"
 
