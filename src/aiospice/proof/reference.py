@@ -41,7 +41,10 @@ body, `u32` offset of a list of sub-messages. Mini (6 bytes): `u16` number, `u32
 both sides announce the capability `MINI_HEADER`. Bytes behind the last field are left alone unless
 a message says otherwise, since newer peers may send more.
 """
-_NUMBER_TYPES = dict(zip("BHIQbhiq", "u8 u16 u32 u64 i8 i16 i32 i64".split(), strict=True))
+_SIGNS = "BHIQbhiq"
+_NUMBER_TYPES = dict(
+    zip(_SIGNS, ("u8", "u16", "u32", "u64", "i8", "i16", "i32", "i64"), strict=True)
+)
 _SENDERS = (("server", "From the server"), ("client", "From the client"))
 _CAP_SETS: tuple[tuple[str, type[IntEnum]], ...] = (
     ("every channel", caps.CommonCap),
