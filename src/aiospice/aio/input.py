@@ -39,7 +39,9 @@ class _Device:
     def _inputs(self) -> InputsChannel:
         channel = self._shell.core.channels.get((3, 0))
         if not isinstance(channel, InputsChannel):
-            raise StateError("the server has no inputs channel, or it was not opened")
+            raise self._shell.core.refused.get((3, 0)) or StateError(
+                "the server has no inputs channel, or it was not opened"
+            )
         return channel
 
 

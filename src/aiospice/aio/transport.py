@@ -85,7 +85,7 @@ async def open_transport(
         transport._give_up()
         if isinstance(error, TimeoutError) and limit.expired():
             raise SpiceTimeout(
-                f"{where}: {transport._stage} took longer than {timeout:g} s; "
+                f"{_way(endpoint)}: {transport._stage} took longer than {timeout:g} s; "
                 f"{transport._stage_hint}"
             ) from None
         if isinstance(error, AiospiceError):
@@ -462,6 +462,8 @@ class Transport(asyncio.Protocol):
         if not isinstance(exc, OSError):  # the handler has raised; asyncio has logged it
             return AiospiceError(f"{self._where}: handling what was received failed: {exc!r}")
         hint = _HINTS_LOST.get(exc.errno or 0, "")
+        if not self._opened.done():
+            hint += "; is this the right port, and does it want TLS?"
         text = exc.strerror or str(exc) or type(exc).__name__
         return ConnectError(f"{self._where}: the connection broke: {text}{hint}")
 
@@ -659,19 +661,27 @@ _HINTS = {
 }
 
 
+def _way(endpoint: Endpoint) -> str:
+    """The address, and the proxy that the way there leads by."""
+    if not endpoint.proxy:
+        return str(endpoint)
+    from aiospice.aio.proxy import parse_proxy
+
+    return f"{endpoint}, by proxy {parse_proxy(endpoint.proxy)}"
+
+
 def _explained(error: OSError, endpoint: Endpoint) -> ConnectError:
-    where = str(endpoint)
+    where = _way(endpoint)
     host = endpoint.host
     if endpoint.proxy:
         from aiospice.aio.proxy import parse_proxy
 
-        proxy = parse_proxy(endpoint.proxy)
-        host = proxy.host
-        where = f"{where}, by proxy {proxy}"
+        host = parse_proxy(endpoint.proxy).host
     if isinstance(error, socket.gaierror):
         return ConnectError(
             f"{where}: the name {host!r} isn't known ({error.strerror}); is it spelled right?"
         )
     hint = _HINTS.get(error.errno or 0, "")
-    text = error.strerror or str(error) or type(error).__name__
+    # asyncio puts the address, which is in `where`, in the place of the system's words.
+    text = os.strerror(error.errno) if error.errno else str(error) or type(error).__name__
     return ConnectError(f"{where}: {text}{': ' if hint else ''}{hint}")
