@@ -76,14 +76,29 @@ def _dispatch(arguments: list[str], verbose: list[bool]) -> int:
     from importlib import import_module
 
     module = import_module(f"aiospice.cli.{VERBS[verb][0]}")
+    columns = _columns()
     parser = argparse.ArgumentParser(
-        prog=f"aiospice {verb}", description=VERBS[verb][1].capitalize() + ".", allow_abbrev=False
+        prog=f"aiospice {verb}",
+        description=VERBS[verb][1].capitalize() + ".",
+        allow_abbrev=False,
+        formatter_class=lambda prog: argparse.HelpFormatter(prog, width=columns - 2),
     )
     module.arguments(verb, parser)
     args = parser.parse_args(arguments[1:])
     verbose.append(args.verbose > 0)
     status = module.run(verb, args)
     return status if isinstance(status, int) else _wait(status)
+
+
+def _columns() -> int:
+    """Width of the terminal. argparse would ask ``shutil``, which loads two compressors."""
+    said = os.environ.get("COLUMNS", "")
+    if said.isdecimal() and int(said):
+        return int(said)
+    try:
+        return os.get_terminal_size(1).columns or 80
+    except OSError:
+        return 80
 
 
 def _wait(status: Awaitable[int]) -> int:

@@ -20,7 +20,7 @@ def arguments(verb: str, parser: ArgumentParser) -> None:
         parser.add_argument("part", metavar="PART", nargs="?", help="only this part")
         return
     parser.add_argument("--guest", choices=("qemu",), default="qemu", help="what moves (qemu)")
-    parser.add_argument("--migrations", metavar="N", type=int, default=3, help="how often (3)")
+    parser.add_argument("--migrations", metavar="N", type=int, default=5, help="how often (5)")
 
 
 def run(verb: str, args: Namespace) -> int | Awaitable[int]:
