@@ -7,10 +7,13 @@ asyncio and passes its events on.
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from aiospice.aio.transport import Transport, open_transport
+from aiospice.client.connections import modules_for
 from aiospice.client.session import ClientSession
 from aiospice.effects import Close, Compute, Effect, Open, Pause, Resume
 from aiospice.errors import AiospiceError, StateError
@@ -75,6 +78,7 @@ class Shell:
         self._timer_at: float | None = None
         self._running = False
         self._again = False
+        self._modules: list[str] | None = None
         #: Called whenever something may have left: those who wait for room look again.
         self.on_progress: Callable[[], None] = lambda: None
 
@@ -159,6 +163,21 @@ class Shell:
             )
         self.core.connected(effect.connection, self.now())
         self.turn()
+        self._prepare_to_import()
+
+    def _prepare_to_import(self) -> None:
+        """While the server thinks about the first link, import what the others will need."""
+        if self._modules is None:
+            self._modules = [
+                name for name in modules_for(self.core.config.channels) if name not in sys.modules
+            ]
+            self._loop.call_soon(self._import_one)
+
+    def _import_one(self) -> None:
+        # One at a time: what the server sends meanwhile is not to wait for all of them.
+        if self._modules:
+            import_module(self._modules.pop(0))
+            self._loop.call_soon(self._import_one)
 
     def _pump(self, wire: _Wire) -> None:
         """Give the socket one message at a time, as long as the kernel takes it whole."""

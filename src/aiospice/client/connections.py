@@ -13,11 +13,13 @@ from aiospice.wire.caps import DisplayCap, MainCap, PlaybackCap, RecordCap, VmcC
 from aiospice.wire.channels import channel_name
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from aiospice.channels.base import ClientChannel, Key
     from aiospice.client.config import ClientConfig
     from aiospice.link.client import ClientCrypto
 
-__all__ = ["CHANNEL_CAPS", "MAIN", "Connections", "endpoint_for"]
+__all__ = ["CHANNEL_CAPS", "MAIN", "Connections", "endpoint_for", "modules_for"]
 
 MAIN: Key = (1, 0)
 
@@ -49,6 +51,33 @@ _CHANNELS = {
     10: ("vmc", "PortChannel"),
     11: ("vmc", "PortChannel"),
 }
+
+
+#: What is imported for a display, in pieces of about the same size.
+_DISPLAY_MODULES = (
+    "wire.shapes",
+    "wire.images",
+    "wire.draw",
+    "channels.display",
+    "canvas.raster",
+    "client.images",
+    "client.draws",
+    "client.screen",
+    "client.picture",
+)
+
+
+def modules_for(channels: Iterable[str] | None) -> list[str]:
+    """Modules that a session with these types of channels (None: all) will import later on.
+
+    To import them while a server thinks (it makes an RSA key for each link) costs no time.
+    """
+    wanted = None if channels is None else set(channels)
+    found: list[str] = []
+    for number, (module, _) in _CHANNELS.items():
+        if wanted is None or channel_name(number) in wanted:
+            found += _DISPLAY_MODULES if number == 2 else [f"channels.{module}"]
+    return [f"aiospice.{name}" for name in dict.fromkeys(found)]
 
 
 def endpoint_for(config: ClientConfig, key: Key, *, secure: bool = False) -> Endpoint:
