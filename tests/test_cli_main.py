@@ -176,3 +176,23 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
 def test_the_program_works_with_nothing_open() -> None:
     command = f"{sys.executable} -m aiospice.cli --help <&- >&- 2>&-"
     assert subprocess.run(["sh", "-c", command], timeout=60, check=False).returncode == 0
+
+
+def test_a_missing_program_is_status_6_and_names_its_package() -> None:
+    done = aiospice("demo", PATH="/nonexistent")
+    assert done.returncode == 6
+    assert b"qemu-system-x86" in done.stderr.splitlines()[-1]
+
+
+def test_a_picture_is_not_written_to_a_terminal() -> None:
+    terminal, stdout = os.openpty()
+    done = subprocess.run(
+        [sys.executable, "-m", "aiospice.cli", "screenshot", "spice://h", "-o", "-"],
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        timeout=60,
+        check=False,
+    )
+    os.close(terminal)
+    os.close(stdout)
+    assert (done.returncode, done.stderr.count(b"\n")) == (2, 1)

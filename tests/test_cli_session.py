@@ -111,6 +111,20 @@ async def test_a_port_is_listed_and_joined(qemu_factory: QemuFactory) -> None:
     assert "org.example.absent" in err
 
 
+async def test_what_the_guest_says_cannot_steer_a_terminal(qemu_factory: QemuFactory) -> None:
+    qemu = await qemu_factory(guest="quiet")
+    terminal, stdout = os.openpty()
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "aiospice.cli", "port", qemu.address, ECHO_PORT),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=stdout,
+    )
+    os.close(stdout)
+    await asyncio.wait_for(process.communicate("\x1b[2J\x9b\x07ü\n".encode()), 30)
+    assert os.read(terminal, 1000) == "\\x1b[2J\\x9b\x07ü\r\n".encode()
+    os.close(terminal)
+
+
 async def test_a_password_opens_the_door_and_a_wrong_one_is_status_4(
     qemu_factory: QemuFactory, tmp_path: Path
 ) -> None:
