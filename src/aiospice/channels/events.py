@@ -32,6 +32,8 @@ def _plain(value: Any) -> Any:
         return bytes(value).hex()
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return round(value, 6)
     if isinstance(value, BaseException):
         return f"{type(value).__name__}: {value}"
     return value

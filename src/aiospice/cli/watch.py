@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aiospice.cli.options import add_common, connected
 from aiospice.cli.stdio import write_line
@@ -11,9 +11,21 @@ from aiospice.errors import SessionLost
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
+    from aiospice.channels.events import Event
+
 __all__ = ["arguments", "run"]
 
 _MIGRATED = "migration-finished"
+#: Events that come by the hundreds: told as one sum a second.
+_SUMMED = {
+    "screen-changed": "updates",
+    "sound-packet": "sound_packets",
+    "cursor-moved": "cursor_moves",
+    "agent-data-received": "agent_pieces",
+    "not-drawn": "not_drawn",
+}
+#: The first of these are shown whole, since they tell that something is missing.
+_SHOWN_FIRST = 3
 
 
 def arguments(verb: str, parser: ArgumentParser) -> None:
@@ -25,27 +37,99 @@ def arguments(verb: str, parser: ArgumentParser) -> None:
     )
 
 
+class _Sums:
+    """Counts what is too much to be shown one by one."""
+
+    def __init__(self) -> None:
+        self.since: float | None = None
+        self.counts: dict[str, int] = {}
+        self.seen: dict[str, int] = {}
+
+    def takes(self, event: Event) -> bool:
+        """Count an event in; False if it is to be shown itself."""
+        name = _SUMMED.get(event.kind)
+        if name is None:
+            return False
+        self.seen[name] = self.seen.get(name, 0) + 1
+        if event.kind == "not-drawn" and self.seen[name] <= _SHOWN_FIRST:
+            return False
+        self.counts[name] = self.counts.get(name, 0) + 1
+        if self.since is None:
+            self.since = event.at or 0.0
+        return True
+
+    def due(self, now: float, *, force: bool = False) -> dict[str, Any] | None:
+        """The sums of the last second, once it is over."""
+        if self.since is None or (now < self.since + 1 and not force):
+            return None
+        found: dict[str, Any] = {
+            "time": round(now, 6),
+            "event": "activity",
+            "seconds": round(max(now - self.since, 0.0), 3),
+            **self.counts,
+        }
+        self.since = None
+        self.counts = {}
+        return found
+
+
 async def run(verb: str, args: Namespace) -> int:
     """Show events until the session or the wait for migrations ends."""
+    import time
+    from asyncio import TaskGroup, sleep
+
     migrated = 0
-    async with connected(args) as session:
-        async for event in session.events():
-            await write_line(_json(event.as_dict()) if args.json else _text(str(event)))
-            migrated += event.kind == _MIGRATED
-            if 0 < args.until_migrated <= migrated:
-                return 0
+    sums = _Sums()
+
+    async def tell_sums(*, force: bool = False) -> None:
+        found = sums.due(time.time(), force=force)
+        if found is not None:
+            await _show(found, args.json)
+
+    async def every_second() -> None:
+        while True:
+            await sleep(1)
+            await tell_sums()
+
+    async with connected(args) as session, TaskGroup() as group:
+        session.discard_unclaimed()
+        ticker = group.create_task(every_second())
+        try:
+            async for event in session.events():
+                if sums.takes(event):
+                    continue
+                await tell_sums(force=event.kind == _MIGRATED)
+                await _show(event.as_dict() if args.json else event, args.json)
+                migrated += event.kind == _MIGRATED
+                if 0 < args.until_migrated <= migrated:
+                    return 0
+        finally:
+            ticker.cancel()
     if args.until_migrated:
         raise SessionLost(f"the session ended after {migrated} of {args.until_migrated} migrations")
     return 0
 
 
-def _json(value: object) -> str:
-    from json import dumps
+async def _show(what: Event | dict[str, Any], json: bool) -> None:
+    if json:
+        from json import dumps
 
-    return dumps(value)
-
-
-def _text(text: str) -> str:
+        await write_line(dumps(what))
+        return
     from aiospice.cli.escape import escape
 
-    return escape(text)
+    if isinstance(what, dict):
+        values = {name: value for name, value in what.items() if name not in ("time", "event")}
+        shown = " ".join(f"{name}={value}" for name, value in values.items())
+        await write_line(f"{_clock(what['time'])} {what['event']} {shown}")
+    else:
+        await write_line(escape(f"{_clock(what.at)} {what}"))
+
+
+def _clock(at: float | None) -> str:
+    """The time of day with milliseconds."""
+    if at is None:
+        return "--:--:--.---"
+    from time import localtime, strftime
+
+    return f"{strftime('%H:%M:%S', localtime(at))}.{int(at % 1 * 1000):03d}"
