@@ -28,8 +28,8 @@ def arguments(verb: str, parser: ArgumentParser) -> None:
         *("--settle", "-s"),
         metavar="SECONDS",
         type=seconds,
-        default=0.2,
-        help="how long nothing must have changed (0.2)",
+        default=0.03,
+        help="how long nothing must have changed (0.03: a refresh of QEMU)",
     )
 
 
