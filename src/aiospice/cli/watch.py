@@ -10,6 +10,7 @@ from aiospice.errors import SessionLost
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
+    from collections.abc import AsyncIterator
 
     from aiospice.channels.events import Event
 
@@ -76,38 +77,41 @@ class _Sums:
 async def run(verb: str, args: Namespace) -> int:
     """Show events until the session or the wait for migrations ends."""
     import time
-    from asyncio import TaskGroup, sleep
 
     migrated = 0
     sums = _Sums()
-
-    async def tell_sums(*, force: bool = False) -> None:
-        found = sums.due(time.time(), force=force)
-        if found is not None:
-            await _show(found, args.json)
-
-    async def every_second() -> None:
-        while True:
-            await sleep(1)
-            await tell_sums()
-
-    async with connected(args) as session, TaskGroup() as group:
+    async with connected(args) as session:
         session.discard_unclaimed()
-        ticker = group.create_task(every_second())
-        try:
-            async for event in session.events():
-                if sums.takes(event):
-                    continue
-                await tell_sums(force=event.kind == _MIGRATED)
-                await _show(event.as_dict() if args.json else event, args.json)
-                migrated += event.kind == _MIGRATED
-                if 0 < args.until_migrated <= migrated:
-                    return 0
-        finally:
-            ticker.cancel()
+        async for event in _with_ticks(session.events()):
+            found = sums.due(time.time(), force=event is not None and event.kind == _MIGRATED)
+            if found is not None:
+                await _show(found, args.json)
+            if event is None or sums.takes(event):
+                continue
+            await _show(event.as_dict() if args.json else event, args.json)
+            migrated += event.kind == _MIGRATED
+            if 0 < args.until_migrated <= migrated:
+                return 0
     if args.until_migrated:
         raise SessionLost(f"the session ended after {migrated} of {args.until_migrated} migrations")
     return 0
+
+
+async def _with_ticks(events: AsyncIterator[Event]) -> AsyncIterator[Event | None]:
+    """The events, and None whenever a second has passed without one."""
+    from asyncio import ensure_future, wait
+
+    while True:
+        coming = ensure_future(anext(events, None))
+        try:
+            while not (await wait({coming}, timeout=1))[0]:
+                yield None
+            event = await coming
+        finally:
+            coming.cancel()
+        if event is None:
+            return
+        yield event
 
 
 async def _show(what: Event | dict[str, Any], json: bool) -> None:
