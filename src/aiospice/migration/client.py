@@ -173,7 +173,8 @@ class MigrationClient:
         self.phase = MigrationPhase.CONNECTING
         self.links = links
         self.deadline = now + min(self.timeout, ANSWER_SECONDS)
-        for link in links.values():
+        # Main first: a server makes a key for each link, one after the other, and all wait for main.
+        for link in sorted(links.values(), key=lambda link: link.key != MAIN):
             self.effects.append(Open(link.number, link.endpoint, self.timeout))
 
     def refuse(self, reason: str) -> None:

@@ -27,6 +27,9 @@ DELAY = 0.001
 WINDOW = 2048
 #: Bytes that come back between two migrations, at least.
 BETWEEN = 4096
+#: QEMU doesn't tell when it has read that the client is ready, and starting a migration before
+#: that would make it fall back. So many seconds are enough.
+SETTLE = 0.1
 _ABOUT = (
     f"The connections lead through a relay that holds every byte for {DELAY * 1000:g} ms each "
     "way:\nwithout any delay QEMU's own SPICE server may lose a byte that was handed to it "
@@ -94,6 +97,7 @@ class _Story:
         ready = await log.wait("migration-ready", "migration-abandoned", since=since)
         if ready.kind == "migration-abandoned":
             raise MigrationFailed(f"the client can't follow: {ready.as_dict()['reason']}")
+        await asyncio.sleep(SETTLE)
         move = Move()
         pair.moves.append(move)
         await pair.move(move)

@@ -90,8 +90,8 @@ class DelayRelay:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
-    async def to(self, host: str, port: int) -> int:
-        """A new port on 127.0.0.1 that leads to ``host`` and ``port``."""
+    async def to(self, host: str, port: int, *, at: int = 0) -> int:
+        """A port on 127.0.0.1 (``at``, else a free one) that leads to ``host`` and ``port``."""
 
         async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             task = asyncio.current_task()
@@ -105,7 +105,7 @@ class DelayRelay:
                 self._tasks.discard(task)
                 writer.close()
 
-        server = await asyncio.start_server(accept, "127.0.0.1", 0)
+        server = await asyncio.start_server(accept, "127.0.0.1", at)
         self._servers.append(server)
         made: int = server.sockets[0].getsockname()[1]
         return made

@@ -168,6 +168,11 @@ def _common(one: bytes | bytearray, other: bytes) -> int:
 class EchoStream:
     """Streams through ``port`` from ``async with`` on, with ``window`` bytes on the way.
 
+    It writes ``chunk`` bytes at a time and never less: upstream's server holds 128 messages that
+    the guest has not read and stops reading then, a flush mark behind them too, so that it can't
+    hand the port over (spice-server ``server/spicevmc.cpp``). So ``window`` / ``chunk`` must be
+    less than 128 where a migration is to be seamless.
+
     After ``patience`` seconds of silence a few bytes more are sent: when a whole window is lost
     (as an ordinary reconnect may do), nothing else would bring the stream back.
     """
@@ -262,14 +267,13 @@ class EchoStream:
     async def _write(self) -> None:
         while not self._stopping:
             room = self._window + self._extra - (self._sent - self._check.reached)
-            if room <= 0:
+            if room < self._chunk:
                 await self._wait_for_room()
                 continue
-            count = min(room, self._chunk)
             if self._sent == self._check.reached:
                 self._last = time.monotonic()
-            data = numbers(self._sent, count)
-            self._sent += count
+            data = numbers(self._sent, self._chunk)
+            self._sent += self._chunk
             await self._port.write(data)
 
     async def _wait_for_room(self) -> None:
@@ -278,7 +282,7 @@ class EchoStream:
             async with asyncio.timeout(self._patience):
                 await self._news.wait()
         except TimeoutError:
-            self._extra += 8 * _NUMBER
+            self._extra += self._chunk
 
     async def _read(self) -> None:
         while True:
