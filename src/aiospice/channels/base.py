@@ -44,6 +44,8 @@ Key = tuple[int, int]
 
 #: Messages up to this number are of the base channel and belong to one connection.
 _BASE_LAST = 100
+#: Answers that wait for a peer that asks and doesn't read; more end the channel.
+ANSWER_LIMIT = 10_000
 _MIGRATE = common.Migrate.number
 _MIGRATE_DATA = common.MigrateData.number
 
@@ -92,6 +94,9 @@ class ClientChannel:
         self.gate_open = True
         #: The session is leaving this server: what is queued is for the next one.
         self.suspended = False
+        #: What is left of a message with sub-messages (number, body), and that message's serial.
+        self._parts: deque[tuple[int, bytes]] = deque()
+        self._parts_serial = 0
         self._events: list[Event] = []
         self._now = 0.0
 
@@ -104,7 +109,25 @@ class ClientChannel:
         self.queued_bytes += len(body)
 
     def _send_first(self, message: Message) -> None:
+        """Answer ahead of the queue, on this connection or never."""
+        if len(self._urgent) >= ANSWER_LIMIT:
+            self._asks_too_much(message)
         self._urgent.append((message.number, message.body()))
+
+    def _reply(self, message: Message) -> None:
+        """Answer in the queue, behind what has been sent."""
+        number = message.number
+        if len(self._queue) >= ANSWER_LIMIT:
+            waiting = sum(1 for queued, _ in self._queue if queued == number)
+            if waiting >= ANSWER_LIMIT:
+                self._asks_too_much(message)
+        self.send(message)
+
+    def _asks_too_much(self, message: Message) -> None:
+        raise RemoteProtocolError(
+            f"the server asks and does not read: {ANSWER_LIMIT} answers "
+            f"({type(message).__name__}) wait for it"
+        )
 
     @property
     def wants_to_send(self) -> bool:
@@ -145,8 +168,11 @@ class ClientChannel:
             self.framing.feed(data)
         try:
             while self.phase is not ChannelPhase.CLOSED and not self.waits:
-                if self.phase is ChannelPhase.FROZEN and not self.framing.buffered:
-                    break
+                if self._parts:
+                    self._next_part()
+                    continue
+                if self.phase is ChannelPhase.FROZEN:
+                    break  # the source may still cancel, and go on here before we know of it
                 frame = self.framing.next()
                 if frame is None:
                     break
@@ -168,11 +194,26 @@ class ClientChannel:
         self.phase = ChannelPhase.CLOSED
 
     def _frame(self, number: int, serial: int, sub_list: int, body: bytes) -> None:
-        if number == common.List.number or sub_list:
-            for sub_number, sub_body in read_sub_messages(body, sub_list):
-                self._message(sub_number, bytes(sub_body))
-        if number != common.List.number:
+        if number != common.List.number and not sub_list:
             self._message(number, body)
+            self._counted(serial)
+            return
+        found = read_sub_messages(body, sub_list)
+        self._parts.extend((sub_number, bytes(sub_body)) for sub_number, sub_body in found)
+        if number != common.List.number:
+            self._parts.append((number, body))
+        self._parts_serial = serial
+        if not self._parts:
+            self._counted(serial)
+
+    def _next_part(self) -> None:
+        """Go on with a message that has sub-messages: one of them may be a wait."""
+        self._message(*self._parts.popleft())
+        if not self._parts:
+            self._counted(self._parts_serial)
+
+    def _counted(self, serial: int) -> None:
+        """A message has been handled."""
         self.serial = serial or self.serial + 1
         if self._ack_window:
             self._ack_left -= 1
@@ -188,8 +229,6 @@ class ClientChannel:
                 message=message_name(self.key[0], SERVER, number),
             )
         if self.phase is ChannelPhase.FROZEN:
-            if number <= _BASE_LAST and number not in (_MIGRATE, _MIGRATE_DATA):
-                return  # upstream's sound channels keep their ping timer
             raise RemoteProtocolError(
                 "came after the hand-over began, when the source must be silent",
                 message=message_name(self.key[0], SERVER, number),
@@ -325,6 +364,7 @@ class ClientChannel:
         self.suspended = False
         self.error = None
         self.waits = ()
+        self._parts.clear()
         self.sent = 0
         self._ack_window = self._ack_left = 0
 

@@ -145,7 +145,7 @@ class MainChannel(ClientChannel):
         self._agent_used = 0
         # Without it upstream's server can't hand the session over (it aborts on an agent that no
         # client has taken up with).
-        self.send(main.AgentStart(num_tokens=AGENT_WINDOW))
+        self._reply(main.AgentStart(num_tokens=AGENT_WINDOW))
         self._events.append(AgentConnected())
         self._agent_pump()
 
@@ -176,7 +176,7 @@ class MainChannel(ClientChannel):
             self.agent_granted = 0
         self._agent_used += 1
         if self._agent_used >= AGENT_RETURN:
-            self.send(main.ClientAgentToken(num_tokens=self._agent_used))
+            self._reply(main.ClientAgentToken(num_tokens=self._agent_used))
             self.agent_granted += self._agent_used
             self._agent_used = 0
         self._events.append(AgentDataReceived(data=message.data))
@@ -207,7 +207,7 @@ class MainChannel(ClientChannel):
         self.current_mouse_mode = current
         self._events.append(MouseModeChanged(supported=supported, current=current))
         if supported & main.MouseModes.CLIENT and current != main.MouseModes.CLIENT:
-            self.send(main.MouseModeRequest(mode=main.MouseModes.CLIENT))
+            self._reply(main.MouseModeRequest(mode=main.MouseModes.CLIENT))
 
     def _on_channels_list(self, message: main.ChannelsList) -> None:
         channels = tuple((channel.type, channel.id) for channel in message.available)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from aiospice.channels.base import ChannelPhase
 from aiospice.channels.events import Event
 from aiospice.effects import Close, Effect, Endpoint, Open, Pause, Resume
 from aiospice.errors import AddressError
-from aiospice.migration.links import ChannelLink, LinkStage, Numbers
+from aiospice.migration.links import PARKED_LIMIT, ChannelLink, LinkStage, Numbers
 from aiospice.wire.caps import DisplayCap, MainCap, PlaybackCap, RecordCap, VmcCap
 from aiospice.wire.channels import channel_name
 
@@ -191,6 +192,10 @@ class Connections:
         for link in list(self.retired.values()):
             self._drop(link)
 
+    def _pending(self) -> list[ChannelLink]:
+        """Connections whose channel isn't on them yet."""
+        return [link for link in self.links.values() if self.at.get(link.key) != link.number]
+
     # -- channels ------------------------------------------------------------------------------
 
     def _make_channel(self, link: ChannelLink) -> ClientChannel:
@@ -207,6 +212,25 @@ class Connections:
             link.paused = False
             self._effects.append(Resume(link.number))
         if channel.key in self.stopped:
+            self._effects.append(Pause(link.number))
+
+    def _limit_parked(self, channel: ClientChannel) -> None:
+        """Don't read a connection whose channel can't go on, beyond a limit."""
+        link = self.link_of(channel.key)
+        if link is None or link.framing is None:
+            return
+        if channel.waits or channel.phase is ChannelPhase.FROZEN:
+            self._park(link)
+        elif link.paused:
+            link.paused = False
+            if channel.key not in self.stopped:
+                self._effects.append(Resume(link.number))
+
+    def _park(self, link: ChannelLink) -> None:
+        """What the connection has brought has to wait."""
+        assert link.framing is not None
+        if link.framing.buffered > PARKED_LIMIT and not link.paused:
+            link.paused = True
             self._effects.append(Pause(link.number))
 
     def link_of(self, key: Key) -> ChannelLink | None:

@@ -15,7 +15,7 @@ from aiospice.channels.base import ChannelPhase, ClientChannel
 from aiospice.channels.events import Event
 from aiospice.channels.main import MainChannel, MigrationRequested
 from aiospice.client.connections import MAIN, Connections
-from aiospice.effects import Resume
+from aiospice.effects import Pause, Resume
 from aiospice.errors import (
     AiospiceError,
     CertificateError,
@@ -31,7 +31,7 @@ from aiospice.migration.client import (
     MigrationClient,
     MigrationPhase,
 )
-from aiospice.migration.links import ChannelLink
+from aiospice.migration.links import ChannelLink, LinkStage
 from aiospice.migration.targets import destination_text, target_endpoints
 from aiospice.wire import main
 from aiospice.wire.channels import channel_name
@@ -99,6 +99,10 @@ class Moving(Connections, ABC):
         self._retry_at: float | None = None
         self._at_risk = 0
         self._asking: set[Key] = set()
+        #: What the server has to send next on main, and by when.
+        self._step: tuple[str, float] | None = None
+        #: The certificate's subject that the user (not a source) has asked for.
+        self._pinned_subject = config.host_subject
 
     # -- what a session has to provide ---------------------------------------------------------
 
@@ -136,6 +140,9 @@ class Moving(Connections, ABC):
             self._cancel(now)  # the source has given the earlier one up
         assert event.destination is not None
         self.migration.begin(event.destination, event.version, now, self.config.timeout)
+        if not self.session_id:
+            self.migration.refuse("the source has not opened a session yet")
+            return
         try:
             endpoints = self._targets(event.destination)
         except MigrationFailed as error:
@@ -165,7 +172,7 @@ class Moving(Connections, ABC):
             self._endpoints(),
             destination,
             migrate_to=self.config.migrate_to,
-            pinned_subject=self.config.host_subject,
+            pinned_subject=self._pinned_subject,
         )
 
     def _answer(self) -> None:
@@ -185,6 +192,9 @@ class Moving(Connections, ABC):
 
     def _cancel(self, now: float) -> None:
         self._postponed = None
+        phase = self.migration.phase
+        if self._starting_over or phase is MigrationPhase.RESTARTING or MAIN in self._moved_from:
+            return  # main is on the target, which can call off only what it has asked for itself
         for key, old in self._moved_from.items():
             channel = self.channels[key]
             if (link := self.link_of(key)) is not None:
@@ -193,7 +203,7 @@ class Moving(Connections, ABC):
             assert old.framing is not None
             channel.switch_back(old.framing, old.link.server_channel_caps)
             self._put_on(channel, old)
-        moved = list(self._moved_from)
+        lost = [key for key, old in self._moved_from.items() if old.stage is LinkStage.CLOSED]
         self._moved_from = {}
         self._to_move = set()
         for channel in self.channels.values():
@@ -201,8 +211,13 @@ class Moving(Connections, ABC):
             if channel.phase in (ChannelPhase.AWAITING_DATA, ChannelPhase.FROZEN):
                 channel.unfreeze()
         self.migration.cancel()
-        for key in moved:
-            self._deliver(self.channels[key], self.channels[key].receive(b"", now), now)
+        for key in lost:
+            error = SessionLost("the source closed it during a migration that was cancelled")
+            self._drop_channel(key, error)
+        for key in self.stopped & set(self.at):
+            self._effects.append(Pause(self.at[key]))
+        for channel in list(self.channels.values()):
+            self._deliver(channel, channel.receive(b"", now), now)
 
     # -- seamless ------------------------------------------------------------------------------
 
@@ -252,6 +267,9 @@ class Moving(Connections, ABC):
         self._moved_from = {}
         self._close_retired()
         self._settle_on(destination, self._endpoints())
+        for link in self._pending():  # it was on its way to the server that has been left
+            self._drop(link)
+            self._open(link.key, connection_id=self.session_id)
         self.migration.finish(mode, self._at_risk, now)
         self._at_risk = 0
         for channel in self.channels.values():
@@ -305,8 +323,10 @@ class Moving(Connections, ABC):
     def _restart_moved(self, now: float) -> None:
         """INIT has come from the target of a semi-seamless move: the other channels follow."""
         for key in sorted(self._to_move):
+            channel = self.channels.get(key)
+            if channel is None:
+                continue  # it was lost on the source, before the move
             target = self.migration.claim(key, now)
-            channel = self.channels[key]
             if target is None or target.framing is None:
                 self._fall_back(self.migration.broken or f"no link for {channel.name}", now)
                 return
@@ -350,6 +370,9 @@ class Moving(Connections, ABC):
         self._moved_from = {}
         self._to_move = set()
         self._postponed = None
+        self._step = None
+        for link in self._pending():
+            self._drop(link)
         self._starting_over = True
         self._over_deadline = now + START_OVER_SECONDS
         self._drain_deadline = now + DRAIN_SECONDS
@@ -398,12 +421,19 @@ class Moving(Connections, ABC):
         """A channel is no more."""
         if (link := self.link_of(key)) is not None:
             self._drop(link)
-        self.at.pop(key, None)
-        channel = self.channels.pop(key, None)
-        self._awaited.discard(key)
-        self._asking.discard(key)
+        channel = self._let_go(key)
         if channel is not None:
             self._events.append(ChannelGone(key=key, channel=channel.name, error=error))
+
+    def _let_go(self, key: Key) -> ClientChannel | None:
+        """Forget a channel wherever it is kept."""
+        self.at.pop(key, None)
+        self._awaited.discard(key)
+        self._asking.discard(key)
+        self._to_move.discard(key)
+        if (old := self._moved_from.pop(key, None)) is not None:
+            self._drop(old)
+        return self.channels.pop(key, None)
 
     def _count_risk(self, channel: ClientChannel) -> None:
         from aiospice.channels.vmc import PortChannel, VmcChannel
@@ -426,13 +456,18 @@ class Moving(Connections, ABC):
 
     def _source_gone(self, channel: ClientChannel, error: AiospiceError | None, now: float) -> bool:
         """A connection was lost: True if a migration explains or repairs it."""
-        if self._starting_over and channel.key != MAIN:
+        if self._starting_over and channel.key in self._awaited:
             self._forget(channel.key)  # the source's end, expected
             return True
         if self.migration.phase is MigrationPhase.SWITCHING and channel.key in self._to_move:
             self._fall_back(f"the source closed {channel.name} during the hand-over", now)
             return True
         return False
+
+    def _check_moved(self, now: float) -> None:
+        """A channel was lost: perhaps it was the last one that had not moved."""
+        if self.migration.phase is MigrationPhase.SWITCHING and not self._to_move:
+            self._arrived("seamless", now)
 
     def _main_failed(self, link: ChannelLink, error: AiospiceError, now: float) -> None:
         """The target can't be linked to while starting over: try again, within the limit."""

@@ -113,8 +113,7 @@ class ClientSession(Moving):
         #: Why channels that the server offers could not be opened.
         self.refused: dict[tuple[int, int], AiospiceError] = {}
         self._wait_deadlines: dict[tuple[int, int], float] = {}
-        #: What the server has to send next on main, and by when.
-        self._step: tuple[str, float] | None = None
+        self._looking_at_waits = False
         self._clock = 0.0
 
     # -- calls of the shell --------------------------------------------------------------------
@@ -143,6 +142,10 @@ class ClientSession(Moving):
             return
         link = self.links.get(connection)
         if link is None:
+            old = self.retired.get(connection)
+            if old is not None and old.framing is not None and old in self._moved_from.values():
+                old.framing.feed(data)  # the source may have cancelled, and goes on here
+                self._park(old)
             return
         if self.at.get(link.key) == connection:
             channel = self.channels[link.key]
@@ -163,7 +166,8 @@ class ClientSession(Moving):
             self.migration.closed(target, error)
             self._answer()
             return
-        self.retired.pop(connection, None)
+        if (old := self.retired.pop(connection, None)) is not None:
+            old.stage = LinkStage.CLOSED
         link = self.links.get(connection)
         if link is None:
             return
@@ -236,7 +240,8 @@ class ClientSession(Moving):
                 error = RemoteProtocolError(
                     f"waited {WAIT_SECONDS:g} s for another channel", where=channel_name(*key)
                 )
-                self._connection_lost(self.channels[key], error, now)
+                if key in self.channels:
+                    self._connection_lost(self.channels[key], error, now)
         self._wake_move(now)
         self._answer()
 
@@ -244,8 +249,32 @@ class ClientSession(Moving):
         """Close one channel from here."""
         if (link := self.link_of(key)) is not None:
             self._drop(link)
-        self.at.pop(key, None)
-        self.channels.pop(key, None)
+        self._let_go(key)
+
+    def stop_opening(self) -> None:
+        """Drop what is being opened, but for links that the server may be acting on."""
+        for link in list(self.links.values()):
+            if link.key != MAIN and not link.with_server:
+                self._asking.discard(link.key)
+                self._drop(link)
+
+    @property
+    def being_set_up(self) -> bool:
+        """Whether the server may be setting up a display or cursor at this moment.
+
+        spice-server 0.15.1 does so in a thread of its own, after it has accepted the link, and
+        dies of a main channel that is closed meanwhile (``server/red-worker.cpp``). It is done
+        once the channel's first message has come.
+        """
+        for link in [*self.links.values(), *self.migration.links.values()]:
+            if link.key[0] not in (2, 4):
+                continue
+            if self.at.get(link.key) != link.number:
+                if link.with_server:
+                    return True
+            elif self.channels[link.key].serial == 0:
+                return True
+        return False
 
     def close(self) -> None:
         """End the session from here."""
@@ -291,6 +320,8 @@ class ClientSession(Moving):
             self.channels[link.key] = channel
             self._put_on(channel, link)
             self._prepare(channel)
+            moving = self.migration.phase in (MigrationPhase.READY, MigrationPhase.SWITCHING)
+            channel.may_migrate = moving and bool(self.migration.agreed)
             if link.key == MAIN:
                 self._step = ("INIT", now + self.config.timeout)
             self._deliver(channel, channel.start() + channel.receive(b"", now), now)
@@ -354,6 +385,7 @@ class ClientSession(Moving):
             self._connection_lost(channel, channel.error, now)
             return
         self._after_channel(channel, now)
+        self._limit_parked(channel)
         self._look_at_waits(now)
 
     def _on_session_started(
@@ -426,19 +458,30 @@ class ClientSession(Moving):
 
     def _look_at_waits(self, now: float) -> None:
         """Let channels go on whose waits (WAIT_FOR_CHANNELS) are over."""
-        for channel in list(self.channels.values()):
-            if not channel.waits:
-                self._wait_deadlines.pop(channel.key, None)
-                continue
+        if self._looking_at_waits:
+            return
+        self._looking_at_waits = True
+        try:
+            while (channel := self._next_released(now)) is not None:
+                self._deliver(channel, channel.released(now), now)
+        finally:
+            self._looking_at_waits = False
+
+    def _next_released(self, now: float) -> ClientChannel | None:
+        """A channel that need not wait any longer; the others get a limit."""
+        waiting = {key: channel for key, channel in self.channels.items() if channel.waits}
+        for key in [key for key in self._wait_deadlines if key not in waiting]:
+            del self._wait_deadlines[key]
+        for key, channel in waiting.items():
             for wait in channel.waits:
                 other = self.channels.get((wait.channel_type, wait.channel_id))
                 if other is not None and other.serial < wait.message_serial:
-                    self._wait_deadlines.setdefault(channel.key, now + WAIT_SECONDS)
+                    self._wait_deadlines.setdefault(key, now + WAIT_SECONDS)
                     break
             else:
-                self._wait_deadlines.pop(channel.key, None)
-                self._deliver(channel, channel.released(now), now)
-                return
+                self._wait_deadlines.pop(key, None)
+                return channel
+        return None
 
     # -- the end -------------------------------------------------------------------------------
 
@@ -449,7 +492,9 @@ class ClientSession(Moving):
             return
         if channel.key != MAIN:
             self._drop_channel(channel.key, error)
+            self._check_moved(now)
             self._check_ready(now)
+            self._look_at_waits(now)
             return
         if error is None:
             migration = self.migration

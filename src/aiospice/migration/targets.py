@@ -54,7 +54,7 @@ def target_endpoints(
         host = destination.host.decode("ascii")
     except UnicodeDecodeError:
         host = ""
-    if not host or any(ord(char) < 33 for char in host):
+    if not host or any(not "!" <= char <= "~" for char in host):
         raise MigrationFailed(f"the source names no usable host ({destination.host!r})")
     listed = any(fnmatchcase(host.lower(), pattern.lower()) for pattern in migrate_to)
     if migrate_to and not listed:
