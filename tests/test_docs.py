@@ -286,6 +286,17 @@ def test_the_command_page_has_every_verb_with_its_options_and_no_others() -> Non
         assert own - (common if verb in client_verbs else set()) <= found, verb
 
 
+def test_the_defaults_of_options_are_told() -> None:
+    text = read("commands.md")
+    for verb in VERBS:
+        part = section(text, verb)
+        for action in parser_of(verb)._actions:
+            if action.option_strings and action.type is not None and action.default:
+                assert f"({action.default:g}" in part, (verb, action.dest)
+            elif isinstance(action.default, str) and action.default != argparse.SUPPRESS:
+                assert f"({action.default}" in part or "as above" in part, (verb, action.dest)
+
+
 def test_what_is_said_not_to_be_there_is_not_there() -> None:
     absent = "Not there yet" in section(read("commands.md"), "bench")
     assert absent == (importlib.util.find_spec("aiospice.proof.bench") is None)
