@@ -6,7 +6,8 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from aiospice.channels.vmc import PortChannel, VmcChannel
-from aiospice.errors import AiospiceError, SessionLost, StateError
+from aiospice.client.session import SessionPhase
+from aiospice.errors import AiospiceError, ConnectError, SessionLost, StateError
 
 if TYPE_CHECKING:
     from aiospice.aio.shell import Shell
@@ -17,6 +18,9 @@ __all__ = ["Port"]
 READ_LIMIT = 256 << 10
 #: Bytes for the guest that wait for the socket while `Port.write` returns at once.
 WRITE_LIMIT = 64 << 10
+#: How long an end without a reason is doubted, in seconds: when a server dies, its connections
+#: end in order as well, main's perhaps after the others.
+DOUBT_SECONDS = 0.5
 
 
 class Port:
@@ -28,6 +32,7 @@ class Port:
         self._buffer = bytearray()
         self._eof = False
         self._error: AiospiceError | None = None
+        self._doubt: asyncio.TimerHandle | None = None
         self._readers: list[asyncio.Future[None]] = []
         self._writers: list[asyncio.Future[None]] = []
         self._lock = asyncio.Lock()
@@ -66,16 +71,16 @@ class Port:
         view = memoryview(data).cast("B")
         async with self._lock:
             for start in range(0, len(view), WRITE_LIMIT):
-                channel = self._usable()
+                channel = await self._usable()
                 channel.write(view[start : start + WRITE_LIMIT])
                 self._shell.turn()
-                while self._usable().queued_bytes > WRITE_LIMIT // 2:
+                while (await self._usable()).queued_bytes > WRITE_LIMIT // 2:
                     await self._wait(self._writers)
 
     async def drain(self) -> None:
         """Wait until all that was written has been taken by the kernel."""
         while True:
-            channel = self._usable()
+            channel = await self._usable()
             if not channel.queued_bytes and not self._shell.unsent(
                 self._shell.core.at.get(self.key)
             ):
@@ -113,11 +118,14 @@ class Port:
             parts += data
         return bytes(parts)
 
-    def _usable(self) -> VmcChannel:
-        channel = self._channel
-        if channel is None or self._eof:
-            raise self._error or StateError(f"{self.key}: the channel is closed")
-        return channel
+    async def _usable(self) -> VmcChannel:
+        while True:
+            channel = self._channel
+            if channel is not None and not self._eof:
+                return channel
+            if self._eof or self._doubt is None:
+                raise self._error or StateError(f"{self.name or self.key}: the channel is closed")
+            await self._wait(self._writers)
 
     async def _wait(self, waiters: list[asyncio.Future[None]]) -> None:
         waiter = asyncio.get_running_loop().create_future()
@@ -147,10 +155,21 @@ class Port:
         self._shell.turn()
 
     def end(self, error: AiospiceError | None) -> None:
-        """The channel is gone."""
+        """The channel or the session is gone; None: without a reason."""
+        if error is None and self._shell.core.phase is not SessionPhase.CLOSED:
+            if self._doubt is None:
+                loop = asyncio.get_running_loop()
+                self._doubt = loop.call_later(DOUBT_SECONDS, self._ended, None)
+            return
+        self._ended(error)
+
+    def _ended(self, error: AiospiceError | None) -> None:
+        if self._doubt is not None:
+            self._doubt.cancel()
         if not self._eof:
             self._eof = True
-            self._error = error
+            # It could be reached until now, so what broke is the session.
+            self._error = SessionLost(str(error)) if isinstance(error, ConnectError) else error
         _wake(self._readers)
         _wake(self._writers)
 
