@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import pytest_asyncio
+from hypothesis import HealthCheck, settings
 
 from aiospice.errors import MissingProgram
 
@@ -24,6 +25,14 @@ if TYPE_CHECKING:
     QemuFactory = Callable[..., Awaitable[Qemu]]
     PairFactory = Callable[..., Awaitable[QemuPair]]
     NetworkFactory = Callable[..., Awaitable[DelayedNetwork]]
+
+# A busy machine is no failure: no property test has a deadline (`--timeout` ends what hangs).
+settings.register_profile(
+    "default",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+settings.load_profile("default")
 
 _left_out: dict[str, str] = {}
 
