@@ -138,31 +138,49 @@ async def test_what_waits_during_the_flush_goes_to_the_target(
 async def test_connecting_to_the_target_takes_four_round_trips(
     tmp_path: Path, qemu_pair: PairFactory, delayed_network: NetworkFactory
 ) -> None:
-    delay_ms = 25
+    """TCP, link, ticket, and the answer to DO_SEAMLESS: everything else runs beside them.
+
+    Trips are counted by what may have waited for what, not by the clock: how long a server takes
+    to make the key for a link is its own affair. The fewest count, since a key that took longer
+    than a trip looks like a wait.
+    """
     connections, _ = await captured(
-        tmp_path, qemu_pair, delayed_network, delay_ms=delay_ms, migrations=5, busy=False
+        tmp_path, qemu_pair, delayed_network, delay_ms=25, migrations=5, busy=False
     )
-    trip = 2 * delay_ms / 1000
-    stays = of_channel(connections, MAIN)
-    taken = []
-    for old, new in pairwise(stays):
+    counted = []
+    for old, new in pairwise(of_channel(connections, MAIN)):
         told = old.find("client", CONNECTED_SEAMLESS)
-        assert told is not None
-        taken.append((told.first - new.tcp.opened) / trip)
-        others = [c for c in connections if c.tcp.server_address == new.tcp.server_address]
-        others = [c for c in others if c.connection_id == new.connection_id and c is not new]
-        assert len(others) == 4
-        for other in others:
-            # Opened and asked beside main, not after it; only the ticket waits for main.
-            assert other.tcp.opened < new.tcp.server.time(0)
-            assert other.tcp.client.time(0) < new.linked
-            link_size = 16 + int.from_bytes(other.tcp.client.data[12:16], "little")
-            assert other.tcp.client.time(link_size) >= new.linked
-            assert other.linked <= told.first
         asked, answered = new.find("client", DO_SEAMLESS), new.find("server", SEAMLESS_ACK)
+        assert told is not None
         assert asked is not None
         assert answered is not None
-        assert new.linked <= asked.first < answered.first <= told.first
-    # The fastest counts: what this machine does besides is none of the protocol's trips. Half a
-    # trip is for the server, which makes a key for the link.
-    assert 3.9 <= min(taken) <= 4.5, taken
+        there = [c for c in connections if c.tcp.server_address == new.tcp.server_address]
+        there = [c for c in there if c.connection_id == new.connection_id]
+        assert len(there) == 5
+        exchanges = [(asked.first, answered.first)]
+        for connection in there:
+            exchanges += link_exchanges(connection)
+            assert connection.linked <= told.first
+            # The others' tickets wait until the target has accepted main.
+            if connection is not new:
+                assert exchanges[-1][0] >= new.linked
+        counted.append(trips_before(told.first, exchanges))
+    assert min(counted) == 4, counted
+
+
+def link_exchanges(connection: Connection) -> list[tuple[float, float]]:
+    """When the client asked and when it had the answer: TCP, link, ticket."""
+    client, server = connection.tcp.client, connection.tcp.server
+    link_size = 16 + int.from_bytes(client.data[12:16], "little")
+    begun, ticket = client.time(0), client.time(link_size)
+    tcp = (connection.tcp.opened, begun)  # the link message follows TCP's answer at once
+    return [tcp, (begun, server.time(0)), (ticket, connection.linked)]
+
+
+def trips_before(moment: float, exchanges: list[tuple[float, float]]) -> int:
+    """The longest chain of exchanges, each asked after the one before was answered."""
+    longest: list[tuple[float, int]] = []
+    for asked, answered in sorted(exchanges):
+        before = [depth for end, depth in longest if end <= asked]
+        longest.append((answered, 1 + max(before, default=0)))
+    return max(depth for end, depth in longest if end <= moment)
