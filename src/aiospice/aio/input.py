@@ -28,8 +28,11 @@ _BUTTONS = {
     "side": Button.SIDE,
     "extra": Button.EXTRA,
 }
-#: Further than any screen is wide: brings a relative pointer into the corner.
-_FAR = 32767
+#: Pixels of one relative motion: an emulated mouse reports 127 at a time, and what it could not
+#: report yet would be added to the next motion.
+_STRIDE = 200
+#: Longer than a screen of unknown size is wide: brings a relative pointer into the corner.
+_FAR = 8192
 
 
 class _Device:
@@ -99,12 +102,12 @@ class Mouse(_Device):
         core = self._shell.core.main_channel()
         if core is not None and core.current_mouse_mode == MouseModes.CLIENT:
             channel.position(x, y, display)
-        else:
-            channel.motion(-_FAR, -_FAR)
             self._shell.turn()
-            await asyncio.sleep(PAUSE)
-            channel.motion(x, y)
-        self._shell.turn()
+        else:
+            screen = self._shell.core.screens.get(display)
+            far = max(screen.size) if screen is not None and screen.ready else _FAR
+            await self._glide(channel, -far, -far)
+            await self._glide(channel, x, y)
 
     async def click(
         self, x: int, y: int, *, button: str = "left", display: int = 0, pause: float = PAUSE
@@ -152,6 +155,17 @@ class Mouse(_Device):
             self._inputs().release(number)
             self._shell.turn()
             await asyncio.sleep(pause)
+
+    async def _glide(self, channel: InputsChannel, dx: int, dy: int) -> None:
+        """Move by so much, in steps that the guest's mouse can follow."""
+        steps = max(1, -(-max(abs(dx), abs(dy)) // _STRIDE))
+        for step in range(1, steps + 1):
+            channel.motion(
+                dx * step // steps - dx * (step - 1) // steps,
+                dy * step // steps - dy * (step - 1) // steps,
+            )
+            self._shell.turn()
+            await asyncio.sleep(PAUSE)
 
     def _relative(self) -> bool:
         core = self._shell.core.main_channel()

@@ -35,6 +35,10 @@ EVENT_LIMIT = 10_000
 EARLY_LIMIT = 1000
 #: How long `Session.close` waits for what was written to leave, in seconds.
 CLOSE_SECONDS = 2.0
+#: How long it waits for the server to complete a screen that was opened just before.
+MARK_SECONDS = 0.25
+#: And how long after that.
+SETTLE_SECONDS = 0.05
 _DEVICES = (9, 10, 11)
 
 
@@ -110,6 +114,8 @@ class Session:
         self._early: _Listener | None = _Listener(EARLY_LIMIT)
         self._marked: set[int] = set()
         self._changed_at = 0.0
+        #: When a display was opened or completed last.
+        self._screen_at = 0.0
         self._ended = False
         self._typed = False
 
@@ -121,12 +127,44 @@ class Session:
         try:
             await self._until(lambda: self._shell.core.ready)
         except BaseException:
-            self._shell.core.close()
-            self._shell.turn()
-            self._shell.abandon()
-            self._end_capture()
+            try:
+                await self._settle()
+            finally:
+                self._shell.core.close()
+                self._shell.turn()
+                self._shell.abandon()
+                self._end_capture()
             raise
         return self
+
+    async def _settle(self) -> None:
+        """Let the server finish with the screens that it has begun to set up.
+
+        spice-server 0.15.1 does that in a thread of its own, and dies of a connection that is
+        closed meanwhile (``DisplayChannel::on_connect`` in ``server/display-channel.cpp``,
+        ``RedClient::destroy`` in ``server/red-client.cpp``). Nothing tells when it is done: MARK
+        is the last message of it, a screen without a driver has none, and a little is done after.
+        """
+        core = self._shell.core
+        core.stop_opening()
+        self._shell.turn()
+        await self._within(CLOSE_SECONDS, lambda: not core.being_set_up)
+        await self._within(MARK_SECONDS, self._all_marked)
+        left = self._screen_at + SETTLE_SECONDS - self._shell.now()
+        if left > 0 and core.phase is not SessionPhase.CLOSED:
+            await asyncio.sleep(left)
+
+    def _all_marked(self) -> bool:
+        core = self._shell.core
+        return all(core.screens[key[1]].marked for key in core.at if key[0] == 2)
+
+    async def _within(self, seconds: float, condition: Callable[[], bool]) -> None:
+        """Wait for a condition, the end of the session, or so long."""
+        from contextlib import suppress
+
+        with suppress(TimeoutError, AiospiceError):
+            async with asyncio.timeout(seconds):
+                await self._until(condition)
 
     async def close(self) -> None:
         """Release what is pressed, let what was written leave, and end the session."""
@@ -146,6 +184,7 @@ class Session:
                 async with asyncio.timeout(CLOSE_SECONDS):
                     await self._until(self._nothing_unsent)
                     await self._leave_devices()
+            await self._settle()
             core.close()
             self._shell.turn()
         # A server that is still reading gets the rest; the wait has a limit of its own.
@@ -414,6 +453,8 @@ class Session:
             return
         if name == "ScreenChanged":
             self._changed_at = self._shell.now()
+        elif name == "ScreenMarked" or (name == "ChannelOpened" and "display" in str(event)):
+            self._screen_at = self._shell.now()
         elif name == "SessionEnded":
             self._on_end(getattr(event, "error", None))
         elif name == "ChannelGone":

@@ -254,7 +254,7 @@ class ClientSession(Moving):
     def stop_opening(self) -> None:
         """Drop what is being opened, but for links that the server may be acting on."""
         for link in list(self.links.values()):
-            if link.key != MAIN and not link.with_server:
+            if link.key != MAIN and self.at.get(link.key) != link.number and not link.with_server:
                 self._asking.discard(link.key)
                 self._drop(link)
 
@@ -446,6 +446,11 @@ class ClientSession(Moving):
         if screen is not None:
             self._events += screen.apply(event.message)
 
+    def _on_display_batch(self, channel: ClientChannel, event: Any, now: float) -> None:
+        screen = self.screens.get(channel.key[1])
+        if screen is not None:
+            self._events += screen.apply_batch(event.data)
+
     def _on_cursor(self, channel: ClientChannel, event: Any, now: float) -> None:
         tracker = self.cursors.get(channel.key[1])
         if tracker is not None:
@@ -557,6 +562,7 @@ _HANDLERS: dict[str, Any] = {
     "ChannelsListed": ClientSession._on_channels_listed,
     "MigrationRequested": ClientSession._on_migration,
     "DisplayMessage": ClientSession._on_display,
+    "DisplayBatch": ClientSession._on_display_batch,
     "CursorMessage": ClientSession._on_cursor,
     "GuestIdentified": ClientSession._on_identified,
 }

@@ -83,6 +83,11 @@ class ChannelLink:
         """Whether the server has not said anything to the link yet."""
         return self.link.phase is LinkPhase.LINK_SENT
 
+    @property
+    def with_server(self) -> bool:
+        """Whether all has been said that the server needs to open the channel, and it hasn't."""
+        return self.link.phase in (LinkPhase.AUTHENTICATING, LinkPhase.RESULT_AWAITED)
+
     def __repr__(self) -> str:
         return f"ChannelLink({self.number}, {self.name}, {self.endpoint}, {self.stage.value})"
 
