@@ -44,17 +44,18 @@ WORLD = ("sim", "aio", "guests", "proof", "web")
 ROOMS = (
     Room("errors", "-", "one error tree, split by blame", (), pure=True),
     Room("effects", "-", "what a core may ask of the world", (), pure=True),
+    Room("_cython", "-", "what kernels use of Cython where they run uncompiled", (), pure=True),
     Room("wire", "0", "bytes and messages", ("errors",), pure=True),
-    Room("codecs", "0", "compressed images and rows of pixels", ("errors",), pure=True),
+    Room("codecs", "0", "compressed images and rows of pixels", ("errors", "_cython"), pure=True),
     Room("link", "1", "the handshake before a channel opens", ("wire", "errors"), pure=True),
-    Room("channels", "1", "one open channel, both ends", ("wire", "errors"), pure=True),
+    Room("channels", "1", "one open channel, both ends", ("wire", "errors", "_cython"), pure=True),
     Room("devices", "1", "character devices and their tokens", ("wire", "errors"), pure=True),
     Room("agent", "1", "the guest agent's protocol", ("wire", "errors"), pure=True),
     Room(
         "canvas",
         "1",
         "surfaces, regions, raster operations",
-        ("wire.shapes", "wire.display", "errors"),
+        ("wire.shapes", "wire.display", "errors", "_cython"),
         pure=True,
     ),
     Room(
@@ -64,8 +65,8 @@ ROOMS = (
         (*FLOOR_0, *FLOOR_1, *BASE),
         pure=True,
     ),
-    Room("client", "3", "a client's session of many channels", BELOW_3, pure=True),
-    Room("server", "3", "a server's session of many channels", BELOW_3, pure=True),
+    Room("client", "3", "a client's session of many channels", (*BELOW_3, "_cython"), pure=True),
+    Room("server", "3", "a server's session of many channels", (*BELOW_3, "_cython"), pure=True),
     Room("sim", "4", "virtual clock, network and guest", BELOW_4, pure=True),
     Room("aio", "4", "sockets, TLS, tasks", BELOW_4),
     Room(

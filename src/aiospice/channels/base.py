@@ -173,6 +173,8 @@ class ClientChannel:
                     continue
                 if self.phase is ChannelPhase.FROZEN:
                     break  # the source may still cancel, and go on here before we know of it
+                if self.phase is ChannelPhase.OPEN and self._take_run():
+                    continue
                 frame = self.framing.next()
                 if frame is None:
                     break
@@ -212,13 +214,17 @@ class ClientChannel:
         if not self._parts:
             self._counted(self._parts_serial)
 
-    def _counted(self, serial: int) -> None:
-        """A message has been handled."""
-        self.serial = serial or self.serial + 1
+    def _take_run(self) -> bool:
+        """Handle several messages at once, for subclasses that can; False if there are none."""
+        return False
+
+    def _counted(self, serial: int, count: int = 1) -> None:
+        """So many messages have been handled."""
+        self.serial = serial or self.serial + count
         if self._ack_window:
-            self._ack_left -= 1
-            if self._ack_left <= 0:
-                self._ack_left = self._ack_window
+            self._ack_left -= count
+            while self._ack_left <= 0:
+                self._ack_left += self._ack_window
                 if self.phase is ChannelPhase.OPEN:
                     self._send_first(common.Ack())
 

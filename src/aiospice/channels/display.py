@@ -7,13 +7,14 @@ from typing import ClassVar
 from aiospice.channels.base import ClientChannel, Key
 from aiospice.channels.events import Event
 from aiospice.channels.framing import Framing
+from aiospice.channels.scan import scan
 from aiospice.errors import RemoteProtocolError
 from aiospice.wire import display
 from aiospice.wire.caps import DisplayCap, has
 from aiospice.wire.images import ImageCompression
-from aiospice.wire.message import Message
+from aiospice.wire.message import KINDS, SERVER, Message
 
-__all__ = ["DisplayChannel", "DisplayMessage"]
+__all__ = ["DisplayBatch", "DisplayChannel", "DisplayMessage"]
 
 #: Sizes that upstream's client offers (spice-gtk ``src/channel-display.c``): 80 MiB of cached
 #: images and 16 MiB of GLZ window, both counted in pixels of 4 bytes; ids 1.
@@ -26,6 +27,14 @@ class DisplayMessage(Event):
 
     key: tuple[int, int]
     message: Message
+
+
+class DisplayBatch(Event):
+    """A run of such messages, as they came: with mini headers, one behind the other."""
+
+    key: tuple[int, int]
+    data: bytes
+    count: int
 
 
 class DisplayChannel(ClientChannel):
@@ -72,6 +81,19 @@ class DisplayChannel(ClientChannel):
     def _other(self, kind: type[Message], body: bytes) -> None:
         self._events.append(DisplayMessage(key=self.key, message=kind.parse(body)))
 
+    def _take_run(self) -> bool:
+        framing = self.framing
+        if not framing.mini:  # the serial is in each header then
+            return False
+        end, count = scan(framing.buffer, framing.start, _passed_on(), framing.limit)
+        if not count:
+            return False
+        data = bytes(memoryview(framing.buffer)[framing.start : end])
+        framing.start = end
+        self._counted(0, count)
+        self._events.append(DisplayBatch(key=self.key, data=data, count=count))
+        return True
+
     def _on_inval_all_pixmaps(self, message: display.InvalAllPixmaps) -> None:
         event = DisplayMessage(key=self.key, message=message)
         if message.waits:
@@ -104,3 +126,16 @@ class DisplayChannel(ClientChannel):
         self._queue.clear()
         self.queued_bytes = 0
         return super().restart(framing, server_caps)
+
+
+_passed: bytes = b""
+
+
+def _passed_on() -> bytes:
+    """A 1 for each number of a message that is only passed on."""
+    global _passed
+    if not _passed:
+        numbers = {number for channel, sender, number in KINDS if channel == 2 and sender == SERVER}
+        numbers -= set(DisplayChannel.handlers)
+        _passed = bytes(number in numbers for number in range(max(numbers) + 1))
+    return _passed

@@ -21,12 +21,15 @@ from aiospice.canvas import raster
 from aiospice.canvas.pixels import BYTES, FORMAT_NAMES, RGB555, XRGB, Pixels, check_size
 from aiospice.canvas.region import Box, bounds
 from aiospice.channels.events import Event
+from aiospice.client.batch import run
 from aiospice.client.caches import Caches, PaletteCache
 from aiospice.client.draws import Draws, box_of
 from aiospice.client.images import CannotDraw, ImageReader
 from aiospice.client.picture import Picture
 from aiospice.errors import RemoteProtocolError, StateError
 from aiospice.wire import display
+from aiospice.wire.message import SERVER
+from aiospice.wire.registry import find
 from aiospice.wire.shapes import Clip, ClipType, DisplayBase
 
 if TYPE_CHECKING:
@@ -275,6 +278,28 @@ class Screen:
             error.message = error.message or type(message).__name__
             error.where = error.where or f"display:{self.id}"
             raise
+
+    def apply_batch(self, data: bytes) -> list[Event]:
+        """Carry out a run of messages with mini headers; events of draws are summed up.
+
+        Raises as `apply` does, and `DecodeError`; what came before the bad message is done then.
+        """
+        events: list[Event] = []
+
+        def one(number: int, body: bytes) -> int | None:
+            kind = find(2, SERVER, number)
+            if kind is not None:
+                events.extend(self.apply(kind.parse(body)))
+            return self.primary
+
+        changes = run(data, self.surfaces, self.primary, one)
+        self.draws += changes.draws
+        self.pixels += changes.pixels
+        box = changes.box
+        if box is not None:
+            self._drawn_on_primary = True
+            events.append(self._changed(box))
+        return events
 
     def _left_out(self, message: Any, reason: str) -> NotDrawn:
         what = type(message).__name__

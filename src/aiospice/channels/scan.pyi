@@ -1,0 +1,3 @@
+def scan(
+    buffer: bytearray | bytes, start: int, passes_on: bytes, limit: int
+) -> tuple[int, int]: ...

@@ -1,0 +1,310 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""Draws a run of display messages at once: the common ones here, the others one by one.
+
+Compiled where possible, the same file where not. The common message is DRAW_COPY of a raw image of
+32 bit onto a surface of 32 bit, without mask, scaling, raster operation or cache. Everything is
+checked against the message, the image and the surface before a pixel is moved (`_copy` returns 0
+if anything is unusual, and then nothing was drawn), so rows move unchecked.
+
+What the bytes mean: spice-common ``spice.proto``; the checks and pixels are those of
+`aiospice.wire.draw` and `aiospice.client.draws`, against which the tests hold this.
+"""
+
+from __future__ import annotations
+
+from array import array
+
+try:
+    import cython
+except ImportError:
+    from aiospice import _cython as cython
+
+if cython.compiled:
+    from cython.cimports.libc.string import memcpy
+
+__all__ = ["Changes", "run"]
+
+_DRAW_COPY: cython.int = 304
+_FIXED: cython.int = 57
+_DESCRIPTOR: cython.int = 18
+_BITMAP: cython.int = 18
+
+
+class Changes:
+    """What a run has done: draws, pixels, and the box of the primary surface that changed."""
+
+    __slots__ = ("bottom", "draws", "left", "pixels", "right", "top")
+
+    def __init__(self) -> None:
+        self.draws = 0
+        self.pixels = 0
+        self.left = self.top = 1 << 30
+        self.right = self.bottom = -1
+
+    @property
+    def box(self):
+        """Left, top, right, bottom; None if nothing of the primary surface has changed."""
+        if self.right <= self.left or self.bottom <= self.top:
+            return None
+        return (self.left, self.top, self.right, self.bottom)
+
+
+@cython.cfunc
+@cython.inline
+@cython.locals(view="const unsigned char[::1]", at=cython.Py_ssize_t)
+@cython.returns("long long")
+def _u32(view, at):
+    """An unsigned number of 32 bits."""
+    low = view[at] | view[at + 1] << 8 | view[at + 2] << 16
+    if cython.compiled:
+        return cython.cast("long long", low) | cython.cast("long long", view[at + 3]) << 24
+    return low | view[at + 3] << 24
+
+
+@cython.cfunc
+@cython.inline
+@cython.locals(view="const unsigned char[::1]", at=cython.Py_ssize_t, value="long long")
+@cython.returns("long long")
+def _i32(view, at):
+    """A signed number of 32 bits."""
+    value = _u32(view, at)
+    return value - 0x100000000 if value >= 0x80000000 else value
+
+
+# What `_look` finds out about a message, by place in ``job``: the box, where its upper left corner
+# is in the image, how many rectangles clip it, and the image's rows.
+#
+#   0 left  1 top  2 right  3 bottom   4 x, 5 y of the corner in the image   6 rectangles
+#   7 where the rows begin  8 stride  9 rows  10 not 0: the first row is the top one
+#   11 left  12 top  13 right  14 bottom of what was touched
+_JOB = 15
+
+
+@cython.cfunc
+@cython.locals(
+    view="const unsigned char[::1]",
+    body=cython.Py_ssize_t,
+    size=cython.Py_ssize_t,
+    job="long long[::1]",
+    at=cython.Py_ssize_t,
+    rects="long long",
+    image="long long",
+)
+@cython.returns("long long")
+def _look(view, body, size, job):
+    """Read box, clip and operation; where the image is in the body, 0 if anything is unusual."""
+    if size < _FIXED:
+        return 0
+    job[1] = _i32(view, body + 4)
+    job[0] = _i32(view, body + 8)
+    job[3] = _i32(view, body + 12)
+    job[2] = _i32(view, body + 16)
+    rects = 0
+    at = body + 21
+    if view[body + 20] == 1:
+        rects = _u32(view, body + 21)
+        if rects == 0 or rects > 64 or size < _FIXED + 4 + rects * 16:
+            return 0
+        at += 4 + rects * 16
+    elif view[body + 20] != 0:
+        return 0
+    job[6] = rects
+    image = _u32(view, at)
+    job[5] = _i32(view, at + 4)
+    job[4] = _i32(view, at + 8)
+    if _i32(view, at + 12) - job[5] != job[3] - job[1]:
+        return 0
+    if _i32(view, at + 16) - job[4] != job[2] - job[0]:
+        return 0
+    if job[1] >= job[3] or job[0] >= job[2] or job[4] < 0 or job[5] < 0:
+        return 0
+    # The operation (PUT), the mode of a scaling that doesn't happen, and the mask (none).
+    if view[at + 20] != 8 or view[at + 21] != 0 or view[at + 22] > 1 or view[at + 23] > 1:
+        return 0
+    if _u32(view, at + 32) != 0 or image < _FIXED or image + _DESCRIPTOR + _BITMAP > size:
+        return 0
+    return image
+
+
+@cython.cfunc
+@cython.locals(
+    view="const unsigned char[::1]",
+    at=cython.Py_ssize_t,
+    left="long long",
+    job="long long[::1]",
+    columns="long long",
+)
+@cython.returns(cython.bint)
+def _raw(view, at, left, job):
+    """Whether the image at ``at``, ``left`` bytes before the end, is raw, 32 bit, and all there."""
+    # No flags of the image: it isn't for the cache, and its bytes are taken as they are.
+    if view[at + 8] != 0 or view[at + 9] != 0:
+        return False
+    at += _DESCRIPTOR
+    if (view[at] != 8 and view[at] != 9) or view[at + 1] & 3 or _u32(view, at + 14) != 0:
+        return False
+    job[10] = view[at + 1] & 4
+    columns = _u32(view, at + 2)
+    job[9] = _u32(view, at + 6)
+    job[8] = _u32(view, at + 10)
+    job[7] = at + _BITMAP
+    if columns < 1 or job[9] < 1 or columns > 16384 or job[9] > 16384:
+        return False
+    if job[8] < columns * 4 or job[9] * job[8] > left - _DESCRIPTOR - _BITMAP:
+        return False
+    # The part of the image that is wanted lies inside of it.
+    return job[5] + (job[3] - job[1]) <= job[9] and job[4] + (job[2] - job[0]) <= columns
+
+
+@cython.cfunc
+@cython.locals(
+    view="const unsigned char[::1]",
+    target="unsigned char[::1]",
+    width="long long",
+    job="long long[::1]",
+    x0="long long",
+    y0="long long",
+    x1="long long",
+    y1="long long",
+    y="long long",
+    row="long long",
+    length=cython.Py_ssize_t,
+    to=cython.Py_ssize_t,
+    start=cython.Py_ssize_t,
+)
+@cython.returns(cython.void)
+def _move(view, target, width, job, x0, y0, x1, y1):
+    """Copy what belongs to a rectangle that lies inside the box and the surface."""
+    length = (x1 - x0) * 4
+    y = y0
+    while y < y1:
+        row = job[5] + (y - job[1])
+        if not job[10]:
+            row = job[9] - 1 - row
+        start = job[7] + row * job[8] + (job[4] + (x0 - job[0])) * 4
+        to = (y * width + x0) * 4
+        if cython.compiled:
+            memcpy(cython.address(target[to]), cython.address(view[start]), length)
+        else:
+            target[to : to + length] = view[start : start + length]
+        y += 1
+    job[11] = min(job[11], x0)
+    job[12] = min(job[12], y0)
+    job[13] = max(job[13], x1)
+    job[14] = max(job[14], y1)
+
+
+@cython.cfunc
+@cython.locals(
+    view="const unsigned char[::1]",
+    body=cython.Py_ssize_t,
+    size=cython.Py_ssize_t,
+    target="unsigned char[::1]",
+    width="long long",
+    height="long long",
+    job="long long[::1]",
+    image="long long",
+    index="long long",
+    at=cython.Py_ssize_t,
+    pixels="long long",
+    x0="long long",
+    y0="long long",
+    x1="long long",
+    y1="long long",
+)
+@cython.returns("long long")
+def _copy(view, body, size, target, width, height, job):
+    """Draw one DRAW_COPY; pixels drawn plus one, 0 (and nothing drawn) if it isn't a common one."""
+    image = _look(view, body, size, job)
+    if image == 0 or not _raw(view, body + image, size - image, job):
+        return 0
+    pixels = 0
+    job[11] = job[12] = 1 << 30
+    job[13] = job[14] = -1
+    index = 0
+    while True:
+        x0 = max(job[0], 0)
+        y0 = max(job[1], 0)
+        x1 = min(job[2], width)
+        y1 = min(job[3], height)
+        if job[6]:
+            at = body + 25 + index * 16
+            y0 = max(y0, _i32(view, at))
+            x0 = max(x0, _i32(view, at + 4))
+            y1 = min(y1, _i32(view, at + 8))
+            x1 = min(x1, _i32(view, at + 12))
+        if x0 < x1 and y0 < y1:
+            _move(view, target, width, job, x0, y0, x1, y1)
+            pixels += (x1 - x0) * (y1 - y0)
+        index += 1
+        if index >= job[6]:
+            break
+    return pixels + 1
+
+
+@cython.locals(
+    view="const unsigned char[::1]",
+    target="unsigned char[::1]",
+    at=cython.Py_ssize_t,
+    end=cython.Py_ssize_t,
+    body=cython.Py_ssize_t,
+    size=cython.Py_ssize_t,
+    number=cython.int,
+    known="long long",
+    surface_id="long long",
+    drawn="long long",
+    draws="long long",
+    pixels="long long",
+    width="long long",
+    height="long long",
+    job="long long[::1]",
+)
+def run(data, surfaces, primary, slow):
+    """Draw the messages of ``data``: whole ones with their mini headers, one behind the other.
+
+    ``surfaces`` are a screen's (id to `Pixels`), ``primary`` the id of what is shown or None.
+    ``slow(number, body)`` is called for every message that isn't a common one; it may change the
+    surfaces, and returns the id of what is shown then. Returns `Changes`.
+    """
+    changes = Changes()
+    view = memoryview(data)
+    end = len(view)
+    at = 0
+    known = -1
+    draws = pixels = 0
+    width = height = 0
+    target = bytearray(4)
+    job = array("q", bytes(8 * _JOB))
+    shown = -1 if primary is None else primary
+    while at < end:
+        number = view[at] | view[at + 1] << 8
+        size = _u32(view, at + 2)
+        body = at + 6
+        at = body + size
+        if number == _DRAW_COPY and size >= 4:
+            surface_id = _u32(view, body)
+            if surface_id != known:
+                surface = surfaces.get(surface_id)
+                known = -1
+                if surface is not None and surface.format in (32, 96) and surface.is_tight:
+                    target = surface.data
+                    width = surface.width
+                    height = surface.height
+                    known = surface_id
+            if known >= 0:
+                drawn = _copy(view, body, size, target, width, height, job)
+                if drawn:
+                    draws += 1
+                    pixels += drawn - 1
+                    if known == shown:
+                        changes.left = min(changes.left, job[11])
+                        changes.top = min(changes.top, job[12])
+                        changes.right = max(changes.right, job[13])
+                        changes.bottom = max(changes.bottom, job[14])
+                    continue
+        known = -1
+        after = slow(number, data[body:at])
+        shown = -1 if after is None else after
+    changes.draws = draws
+    changes.pixels = pixels
+    return changes

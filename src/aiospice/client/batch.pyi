@@ -1,0 +1,16 @@
+from collections.abc import Callable, Mapping
+
+from aiospice.canvas.pixels import Pixels
+
+class Changes:
+    draws: int
+    pixels: int
+    @property
+    def box(self) -> tuple[int, int, int, int] | None: ...
+
+def run(
+    data: bytes,
+    surfaces: Mapping[int, Pixels],
+    primary: int | None,
+    slow: Callable[[int, bytes], int | None],
+) -> Changes: ...

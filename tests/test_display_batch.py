@@ -1,0 +1,191 @@
+"""Runs of display messages: cut, counted and drawn as one by one."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.twins import uncompiled
+
+import aiospice.channels.scan as scan_module
+import aiospice.client.batch as batch_module
+from aiospice.channels.display import DisplayBatch, DisplayChannel
+from aiospice.channels.framing import Framing
+from aiospice.client.caches import Caches
+from aiospice.client.screen import Screen
+from aiospice.errors import RemoteProtocolError
+from aiospice.wire import common, display, draw
+from aiospice.wire.header import pack_header
+from aiospice.wire.images import BitmapData, Image, ImageDescriptor, QMask
+from aiospice.wire.message import SERVER, Message
+from aiospice.wire.registry import find
+from aiospice.wire.shapes import Clip, DisplayBase, Point, Rect
+
+SCANS = [scan_module, uncompiled("aiospice.channels.scan")]
+BATCHES = [batch_module, uncompiled("aiospice.client.batch")]
+WIDTH, HEIGHT = 40, 30
+
+
+def framed(message: Message) -> bytes:
+    body = message.body()
+    return pack_header(True, 0, message.number, len(body)) + body
+
+
+def screen(format: int = display.SurfaceFormat.XRGB32) -> Screen:
+    shown = Screen(0, Caches())
+    shown.apply(
+        display.SurfaceCreate(surface_id=0, width=WIDTH, height=HEIGHT, format=format, flags=1)
+    )
+    return shown
+
+
+@st.composite
+def copies(pick: st.DrawFn) -> Message:
+    """DRAW_COPYs: mostly common ones, each thing unusual now and then."""
+
+    def rarely(usual: Any, unusual: st.SearchStrategy[Any]) -> Any:
+        return usual if pick(st.integers(0, 7)) else pick(unusual)
+
+    small = st.integers(-12, 50)
+    columns, rows = pick(st.integers(1, 12)), pick(st.integers(1, 12))
+    left, top = pick(small), pick(small)
+    x, y = rarely(0, st.integers(-1, 4)), rarely(0, st.integers(-1, 4))
+    width = max(1, columns - max(x, 0))
+    height = max(1, rows - max(y, 0))
+    box = Rect(top=top, left=left, bottom=top + height, right=left + width)
+    area = Rect(top=y, left=x, bottom=y + height, right=x + width)
+    area = rarely(area, st.just(area.replace(right=area.right + 1)))
+    clips = st.lists(
+        st.builds(Rect, top=small, left=small, bottom=small, right=small), min_size=1, max_size=3
+    )
+    clip = Clip(type=0, rects=())
+    if pick(st.booleans()):
+        clip = Clip(type=1, rects=tuple(pick(clips)))
+    stride = columns * 4 + rarely(0, st.sampled_from([4, 8]))
+    bitmap = BitmapData(
+        format=pick(st.sampled_from([8, 9])),
+        flags=pick(st.sampled_from([0, 4])),
+        x=columns,
+        y=rows,
+        stride=stride,
+        palette_id=None,
+        palette=None,
+        data=pick(st.binary(min_size=stride * rows, max_size=stride * rows)),
+    )
+    head = ImageDescriptor(
+        id=7, type=0, flags=rarely(0, st.sampled_from([1, 2])), width=columns, height=rows
+    )
+    return draw.DrawCopy(
+        base=DisplayBase(surface_id=rarely(0, st.just(5)), box=box, clip=clip),
+        src_bitmap=Image(descriptor=head, body=bitmap),
+        src_area=area,
+        rop_descriptor=rarely(8, st.sampled_from([16, 64])),
+        scale_mode=rarely(0, st.just(1)),
+        mask=QMask(flags=0, pos=Point(x=0, y=0), bitmap=None),
+    )
+
+
+def fills() -> st.SearchStrategy[Message]:
+    from aiospice.wire.images import Brush, SolidColor
+
+    def make(left: int, top: int, color: int) -> Message:
+        box = Rect(top=top, left=left, bottom=top + 5, right=left + 5)
+        return draw.DrawFill(
+            base=DisplayBase(surface_id=0, box=box, clip=Clip(type=0, rects=())),
+            brush=Brush(type=1, body=SolidColor(color=color)),
+            rop_descriptor=8,
+            mask=QMask(flags=0, pos=Point(x=0, y=0), bitmap=None),
+        )
+
+    return st.builds(make, st.integers(0, 30), st.integers(0, 25), st.integers(0, 0xFFFFFF))
+
+
+@pytest.mark.parametrize("module", BATCHES, ids=["imported", "uncompiled"])
+@pytest.mark.parametrize("format", [32, 96, 16])
+@settings(max_examples=150)
+@given(messages=st.lists(st.one_of(copies(), fills()), max_size=6))
+def test_a_run_draws_what_its_messages_draw(
+    module: Any, format: int, messages: list[Message]
+) -> None:
+    slowly, at_once = screen(format), screen(format)
+    for message in messages:
+        slowly.apply(message)
+
+    def slow(number: int, body: bytes) -> int | None:
+        kind = find(2, SERVER, number)
+        assert kind is not None
+        at_once.apply(kind.parse(body))
+        return at_once.primary
+
+    data = b"".join(framed(message) for message in messages)
+    changes = module.run(data, at_once.surfaces, at_once.primary, slow)
+    assert bytes(at_once.surfaces[0].data) == bytes(slowly.surfaces[0].data)
+    assert at_once.draws + changes.draws == slowly.draws
+    assert at_once.pixels + changes.pixels == slowly.pixels
+
+
+@pytest.mark.parametrize("module", BATCHES, ids=["imported", "uncompiled"])
+@settings(max_examples=150)
+@given(message=copies(), at=st.integers(0, 200), value=st.integers(0, 255))
+def test_a_damaged_message_is_read_like_one_by_one(
+    module: Any, message: Message, at: int, value: int
+) -> None:
+    body = bytearray(message.body())
+    if at < len(body):
+        body[at] = value
+    else:
+        del body[200 - at :]
+    slowly, at_once = screen(), screen()
+
+    def slow(number: int, body: bytes) -> int | None:
+        at_once.apply(draw.DrawCopy.parse(body))
+        return at_once.primary
+
+    def outcome(act: Any) -> str:
+        try:
+            act()
+        except RemoteProtocolError as error:
+            return type(error).__name__
+        return ""
+
+    data = pack_header(True, 0, 304, len(body)) + bytes(body)
+    ends = outcome(lambda: slowly.apply(draw.DrawCopy.parse(bytes(body))))
+    assert outcome(lambda: module.run(data, at_once.surfaces, 0, slow)) == ends
+    assert bytes(at_once.surfaces[0].data) == bytes(slowly.surfaces[0].data)
+
+
+@pytest.mark.parametrize("module", SCANS, ids=["imported", "uncompiled"])
+def test_a_run_ends_where_something_else_begins(module: Any) -> None:
+    passes = bytes(number == 304 for number in range(320))
+    one = pack_header(True, 0, 304, 3) + b"abc"
+    other = pack_header(True, 0, 4, 0)
+    beyond = pack_header(True, 0, 4000, 0)
+    huge = pack_header(True, 0, 304, 0xFFFFFFFF)
+    for end in (other, beyond, huge, b"", one[:-1], one[:5]):
+        assert module.scan(bytearray(b"xx" + one * 3 + end), 2, passes, 100) == (29, 3)
+    assert module.scan(bytearray(one), 0, passes, 2) == (0, 0)
+    assert module.scan(b"", 0, passes, 2) == (0, 0)
+
+
+def test_acknowledgements_are_the_same_for_runs_and_single_messages() -> None:
+    mark = framed(display.Mark())
+    ack = framed(common.SetAck(generation=1, window=3))
+    ping = framed(common.Ping(id=1, timestamp=2, data=b""))
+    stream = ack + mark * 7 + ping + mark * 2
+    at_once = DisplayChannel((2, 0), Framing(2, True))
+    slowly = copy.deepcopy(at_once)
+    events = at_once.receive(stream, 0.0)
+    assert [event.count for event in events if isinstance(event, DisplayBatch)] == [7, 2]
+    for byte in stream:
+        slowly.receive(bytes([byte]), 0.0)
+    assert slowly.serial == at_once.serial == 11
+    sent: list[list[bytes]] = []
+    for channel in (at_once, slowly):
+        sent.append([])
+        while data := channel.take():
+            sent[-1].append(data)
+    assert sent[0] == sent[1]
+    assert len([data for data in sent[0] if data == framed(common.Ack())]) == 3
