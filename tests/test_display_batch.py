@@ -170,6 +170,16 @@ def test_a_run_ends_where_something_else_begins(module: Any) -> None:
     assert module.scan(b"", 0, passes, 2) == (0, 0)
 
 
+@pytest.mark.parametrize("module", SCANS, ids=["imported", "uncompiled"])
+@given(parts=st.lists(st.binary(max_size=40), max_size=8), ahead=st.binary(max_size=5))
+def test_the_bodies_of_a_run_are_joined(module: Any, parts: list[bytes], ahead: bytes) -> None:
+    data = ahead + b"".join(pack_header(True, 0, 101, len(part)) + part for part in parts)
+    passes = bytes(number == 101 for number in range(102))
+    end, count = module.scan(bytearray(data), len(ahead), passes, 100)
+    assert (end, count) == (len(data), len(parts))
+    assert module.bodies(bytearray(data), len(ahead), end, count) == b"".join(parts)
+
+
 def test_acknowledgements_are_the_same_for_runs_and_single_messages() -> None:
     mark = framed(display.Mark())
     ack = framed(common.SetAck(generation=1, window=3))

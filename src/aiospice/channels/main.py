@@ -125,7 +125,11 @@ class MainChannel(ClientChannel):
     # -- the agent's stream ----------------------------------------------------------------------
 
     def agent_send(self, data: bytes) -> None:
-        """Queue one piece for the agent (at most 2048 bytes); it leaves when there is a token."""
+        """Queue one piece for the agent (at most 2048 bytes); it leaves when there is a token.
+
+        A piece must not have bytes of two messages: spice-server (``server/agent-msg-filter.c``)
+        ends the session then.
+        """
         self._agent_queue.append(data)
         self._agent_pump()
 

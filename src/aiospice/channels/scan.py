@@ -12,7 +12,10 @@ try:
 except ImportError:
     from aiospice import _cython as cython
 
-__all__ = ["scan"]
+if cython.compiled:
+    from cython.cimports.libc.string import memcpy
+
+__all__ = ["bodies", "scan"]
 
 
 @cython.locals(
@@ -49,3 +52,30 @@ def scan(buffer, start, passes_on, limit):
         at += 6 + size
         count += 1
     return at, count
+
+
+@cython.locals(
+    view="const unsigned char[::1]",
+    into="unsigned char[::1]",
+    at=cython.Py_ssize_t,
+    end=cython.Py_ssize_t,
+    size=cython.Py_ssize_t,
+    to=cython.Py_ssize_t,
+)
+def bodies(buffer, start, end, count):
+    """The bodies of a run of ``count`` messages that `scan` found, joined."""
+    view = buffer
+    joined = bytearray(end - start - 6 * count)
+    into = joined
+    at = start
+    to = 0
+    while at < end:
+        size = view[at + 2] | view[at + 3] << 8 | view[at + 4] << 16 | view[at + 5] << 24
+        if size:
+            if cython.compiled:
+                memcpy(cython.address(into[to]), cython.address(view[at + 6]), size)
+            else:
+                into[to : to + size] = view[at + 6 : at + 6 + size]
+        to += size
+        at += 6 + size
+    return bytes(joined)

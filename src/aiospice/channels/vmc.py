@@ -22,6 +22,7 @@ from typing import ClassVar
 from aiospice.channels.base import ClientChannel, Key
 from aiospice.channels.events import Event
 from aiospice.channels.framing import Framing
+from aiospice.channels.scan import bodies, scan
 from aiospice.errors import RemoteProtocolError, StateError
 from aiospice.wire import vmc
 from aiospice.wire.handover import queued_bytes
@@ -38,6 +39,7 @@ __all__ = [
 CHUNK_BYTES = 16 << 10
 #: ``SPICEVMC`` self tokens (spice-server ``server/spicevmc.cpp``): client messages it holds.
 SERVER_MESSAGES = 128
+_DATA_ONLY = bytes(number == vmc.Data.number for number in range(vmc.Data.number + 1))
 #: Socket buffers of both hosts at Linux's default limits.
 KERNEL_BYTES = 10 << 20
 
@@ -100,6 +102,20 @@ class VmcChannel(ClientChannel):
             self.sent_bytes += len(body)
             self._unproved += len(body)
             self._last.append(len(body))
+
+    def _take_run(self) -> bool:
+        """Join the bytes of many small messages: a slow device sends one for each byte."""
+        framing = self.framing
+        if not framing.mini:  # the serial is in each header then
+            return False
+        end, count = scan(framing.buffer, framing.start, _DATA_ONLY, framing.limit)
+        if count < 2:
+            return False
+        data = bodies(framing.buffer, framing.start, end, count)
+        framing.start = end
+        self._counted(0, count)
+        self._deliver(data)
+        return True
 
     def _on_data(self, message: vmc.Data) -> None:
         self._deliver(message.data)
