@@ -183,7 +183,7 @@ class Shell:
         """Give the socket one message at a time, as long as the kernel takes it whole."""
         transport = wire.transport
         while transport is not None and transport.writable:
-            secret_from = self.core.secret_from(wire.number)
+            secret_from = -1 if self._capture is None else self.core.secret_from(wire.number)
             data = self.core.take(wire.number)
             if not data:
                 break
