@@ -75,6 +75,10 @@ class _Listener:
             self.waiter.set_result(None)
 
 
+def _is_display(event: Any) -> bool:
+    return bool(event.key[0] == 2)
+
+
 def _merged(first: Any, second: Any) -> Event | None:
     """Two changes of one screen as one: their common box."""
     if first.display != second.display:
@@ -453,7 +457,7 @@ class Session:
             return
         if name == "ScreenChanged":
             self._changed_at = self._shell.now()
-        elif name == "ScreenMarked" or (name == "ChannelOpened" and "display" in str(event)):
+        elif name == "ScreenMarked" or (name == "ChannelOpened" and _is_display(event)):
             self._screen_at = self._shell.now()
         elif name == "SessionEnded":
             self._on_end(getattr(event, "error", None))
