@@ -38,7 +38,7 @@ CLOSE_SECONDS = 2.0
 #: How long it waits for the server to complete a screen that was opened just before.
 MARK_SECONDS = 0.25
 #: And how long after that.
-SETTLE_SECONDS = 0.05
+SETTLE_SECONDS = 0.02
 _DEVICES = (9, 10, 11)
 
 
