@@ -1,0 +1,84 @@
+"""The measurements run and have the form that is documented; their figures are nobody's test."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from aiospice.errors import LocalError
+from aiospice.proof import bench
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+#: What `aiospice screenshot` has no use for, and what would cost its user tens of milliseconds.
+NOT_LOADED = {
+    *("numpy", "rich", "PIL", "websockets", "scramp", "lz4", "cryptography", "av"),
+    *("http", "email", "urllib.request", "dataclasses", "unittest", "importlib.metadata"),
+    *("aiospice.proof", "aiospice.aio.vv", "aiospice.aio.tls", "aiospice.aio.websocket"),
+    *("aiospice.channels.inputs", "aiospice.channels.vmc", "aiospice.channels.cursor"),
+    *("aiospice.client.keyboard", "aiospice.client.cursor", "aiospice.wire.handover"),
+}
+
+
+async def results(capsys: pytest.CaptureFixture[str], part: str, **options: Any) -> list[Any]:
+    assert await bench.run(part=part, json=True, **options) == 0
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+async def test_a_part_that_is_not_there_is_named() -> None:
+    with pytest.raises(LocalError, match="screenshot, migration"):
+        await bench.run(part="horses")
+
+
+def test_medians_and_ratios() -> None:
+    assert bench.median([3, 1, 2]) == 2
+    assert bench.ratio([2, 6, 30], [1, 2, 3]) == 3
+    assert bench.ratio([1], [0]) != bench.ratio([1], [0])  # nan: nothing to compare with
+
+
+@pytest.mark.peers
+async def test_the_screenshot_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    ours, theirs, ratio, inside = await results(capsys, "screenshot", runs=1)
+    assert (ours["program"], theirs["program"]) == ("aiospice screenshot", "spicy-screenshot")
+    for found in (ours, theirs):
+        assert {"bench", "program", "wall_ms", "cpu_ms", "memory_MiB"} == set(found)
+    assert {"wall", "cpu", "memory"} < set(ratio)
+    assert inside["wall_ms"] > 0
+
+
+@pytest.mark.peers
+@pytest.mark.net
+async def test_the_migration_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    ours, theirs, ratio = await results(capsys, "migration", runs=1, delays=(5,))
+    assert (ours["client"], theirs["client"], ratio["client"]) == (
+        "aiospice",
+        "spice-gtk",
+        "ratio",
+    )
+    for found in (ours, theirs):
+        assert found["first_data_trips"] > 0
+        assert found["connecting_round_trips"] > 0
+    assert {"pause", "first_data", "connecting"} < set(ratio)
+
+
+@pytest.mark.peers
+async def test_a_screenshot_loads_nothing_that_it_does_not_use(
+    qemu_factory: Callable[..., Any], tmp_path: Any
+) -> None:
+    qemu = await qemu_factory(guest="quiet")
+    program = (
+        "import sys; from aiospice.cli.main import main\n"
+        f"status = main(['screenshot', {qemu.address!r}, '-o', {str(tmp_path / 'x.png')!r}])\n"
+        "print(status, *sorted(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
+    )
+    status, *loaded = done.stdout.split()
+    assert status == "0"
+    assert NOT_LOADED & set(loaded) == set()
