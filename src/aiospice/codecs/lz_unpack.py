@@ -451,6 +451,43 @@ def _copy_from(
 
 
 @cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
+def _follow(
+    kind: cython.int,
+    out: cython.p_uchar,
+    op: cython.Py_ssize_t,
+    room: cython.Py_ssize_t,
+    item: cython.longlong[::1],
+    table: cython.longlong[::1],
+    images: object,
+) -> cython.int:
+    """Do the copy that `_read_copy` read, or tell why not."""
+    count: cython.Py_ssize_t = item[0] + _bias(kind)
+    offset: cython.Py_ssize_t = item[2]
+    slot: cython.Py_ssize_t = 3 * (item[1] & 63)
+    size: cython.Py_ssize_t = table[slot + 1]
+    why: cython.int
+    image: cython.p_uchar
+    if item[1] == 0:
+        why = _refusal(count, room, op - offset - 1, op)
+        if why == 0:
+            _copy_back(kind, 4, out, op, offset + 1, count, room)
+        return why
+    if table[slot] != item[1]:
+        return 3
+    why = _refusal(count, room, offset, size - count + 1)
+    if why == 0:
+        if cython.compiled:
+            image = cython.cast(cython.p_uchar, cython.cast(cython.size_t, table[slot + 2]))
+        else:
+            image = images[item[1] & 63]
+        _copy_from(kind, out, op, image, offset, count, min(room, size - offset))
+    return why
+
+
+@cython.cfunc
 @cython.nogil
 def _unpack_shared(
     data: cython.const[cython.uchar][::1],
@@ -466,15 +503,10 @@ def _unpack_shared(
     end: cython.Py_ssize_t = data.shape[0]
     units: cython.Py_ssize_t = out.shape[0] // 4
     unit: cython.Py_ssize_t = _unit(kind)
-    bias: cython.Py_ssize_t = _bias(kind)
     count: cython.Py_ssize_t
-    offset: cython.Py_ssize_t
-    slot: cython.Py_ssize_t
-    room: cython.Py_ssize_t
     why: cython.int
     source: cython.p_uchar
     target: cython.p_uchar
-    image: cython.p_uchar
     if cython.compiled:
         source = cython.cast(cython.p_uchar, cython.address(data[0]))
         target = cython.address(out[0])
@@ -484,40 +516,20 @@ def _unpack_shared(
         place[0] = ip
         place[1] = op
         count = data[ip]
-        room = units - op
         if count < 32:
             ip += 1
             count += 1
-            if count > room:
+            if count > units - op:
                 return 2
             why = data[ip + unit * count - 1]  # all of them are there
             _literals(kind, target, op, source, ip, count, ip + unit * count < end)
             ip += unit * count
-            op += count
-            continue
-        ip = _read_copy(data, ip, item)
-        count = item[0] + bias
-        offset = item[2]
-        if item[1] == 0:
-            offset += 1
-            why = _refusal(count, room, op - offset, op)
-            if why:
-                return why
-            _copy_back(kind, 4, target, op, offset, count, room)
         else:
-            slot = 3 * (item[1] & 63)
-            if table[slot] != item[1]:
-                return 3
-            why = _refusal(count, room, offset, table[slot + 1] - count + 1)
+            ip = _read_copy(data, ip, item)
+            why = _follow(kind, target, op, units - op, item, table, images)
             if why:
                 return why
-            if cython.compiled:
-                image = cython.cast(cython.p_uchar, cython.cast(cython.size_t, table[slot + 2]))
-            else:
-                image = images[item[1] & 63]
-            if table[slot + 1] - offset < room:
-                room = table[slot + 1] - offset
-            _copy_from(kind, target, op, image, offset, count, room)
+            count = item[0] + _bias(kind)
         op += count
     place[0] = ip
     place[1] = op
