@@ -275,6 +275,18 @@ def test_a_semi_seamless_target_whose_main_is_gone_is_started_over_with(play: Pl
     start_over(play, target)
 
 
+def test_a_semi_seamless_target_whose_main_dies_before_it_begins_is_started_over_with(
+    play: Play,
+) -> None:
+    source, target = pair(play)
+    source.main.sends(main.MigrateBegin(destination=destination(target)))
+    source.main.gets(main.MigrateConnected)
+    source.main.sends(main.MigrateEnd())
+    target.main.closes()
+    assert "before the session began" in play.sees(MigrationAbandoned).reason
+    start_over(play, target)
+
+
 def test_a_target_that_fails_and_a_source_that_cancels(play: Play) -> None:
     source, target = pair(play)
     play.prepare(source, target)

@@ -83,6 +83,35 @@ _JOB = 15
 @cython.cfunc
 @cython.locals(
     view="const unsigned char[::1]",
+    at=cython.Py_ssize_t,
+    rects="long long",
+    one=cython.Py_ssize_t,
+    other=cython.Py_ssize_t,
+    end=cython.Py_ssize_t,
+)
+@cython.returns(cython.bint)
+def _apart(view, at, rects):
+    """Whether the rectangles at ``at`` don't overlap, so that no pixel is counted twice."""
+    end = at + rects * 16
+    one = at
+    while one < end:
+        other = one + 16
+        while other < end:
+            if (
+                _i32(view, one) < _i32(view, other + 8)
+                and _i32(view, other) < _i32(view, one + 8)
+                and _i32(view, one + 4) < _i32(view, other + 12)
+                and _i32(view, other + 4) < _i32(view, one + 12)
+            ):
+                return False
+            other += 16
+        one += 16
+    return True
+
+
+@cython.cfunc
+@cython.locals(
+    view="const unsigned char[::1]",
     body=cython.Py_ssize_t,
     size=cython.Py_ssize_t,
     job="long long[::1]",
@@ -103,7 +132,9 @@ def _look(view, body, size, job):
     at = body + 21
     if view[body + 20] == 1:
         rects = _u32(view, body + 21)
-        if rects == 0 or rects > 64 or size < _FIXED + 4 + rects * 16:
+        if rects == 0 or rects > 16 or size < _FIXED + 4 + rects * 16:
+            return 0
+        if not _apart(view, body + 25, rects):
             return 0
         at += 4 + rects * 16
     elif view[body + 20] != 0:

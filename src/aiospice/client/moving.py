@@ -459,6 +459,10 @@ class Moving(Connections, ABC):
         if self._starting_over and channel.key in self._awaited:
             self._forget(channel.key)  # the source's end, expected
             return True
+        restarting = self.migration.phase is MigrationPhase.RESTARTING and not self._starting_over
+        if restarting and channel.key == MAIN:
+            self._fall_back("the target closed main:0 before the session began there", now)
+            return True
         if self.migration.phase is MigrationPhase.SWITCHING and channel.key in self._to_move:
             self._fall_back(f"the source closed {channel.name} during the hand-over", now)
             return True

@@ -173,7 +173,7 @@ class MigrationClient:
         self.phase = MigrationPhase.CONNECTING
         self.links = links
         self.deadline = now + min(self.timeout, ANSWER_SECONDS)
-        # Main first: a server makes a key for each link, one after the other, and all wait for main.
+        # Main first: a server makes a key for each link, one after the other, and all need main.
         for link in sorted(links.values(), key=lambda link: link.key != MAIN):
             self.effects.append(Open(link.number, link.endpoint, self.timeout))
 
