@@ -77,7 +77,9 @@ class ClientChannel:
         #: Messages received; display servers count on it (WAIT_FOR_CHANNELS).
         self.serial = 0
         self.sent = 0
+        #: Messages that nothing was done with: how many of each unknown number, and name.
         self.unknown: dict[int, int] = {}
+        self.ignored: dict[str, int] = {}
         #: Points of other channels that must be reached before reading goes on.
         self.waits: tuple[common.WaitForChannel, ...] = ()
         #: Flags of the MIGRATE that is being followed, and the record that came with it.
@@ -261,16 +263,31 @@ class ClientChannel:
     def _not_known(self, number: int, body: bytes) -> None:
         self.unknown[number] = self.unknown.get(number, 0) + 1
         self._events.append(
-            UnknownMessage(channel=self.name, number=number, size=len(body), head=body[:32])
+            UnknownMessage(
+                channel=self.name,
+                number=number,
+                count=self.unknown[number],
+                size=len(body),
+                head=body[:32],
+            )
         )
 
     def _other(self, kind: type[Message], body: bytes) -> None:
         """A declared message without a handler."""
         kind.parse(body)
-        self._ignored(kind.__name__, "nothing is done with it")
+        self._ignored(kind.__name__, "nothing is done with it", body)
 
-    def _ignored(self, message: str, reason: str) -> None:
-        self._events.append(MessageIgnored(channel=self.name, message=message, reason=reason))
+    def _ignored(self, message: str, reason: str, body: bytes) -> None:
+        self.ignored[message] = self.ignored.get(message, 0) + 1
+        self._events.append(
+            MessageIgnored(
+                channel=self.name,
+                message=message,
+                reason=reason,
+                count=self.ignored[message],
+                head=body[:32],
+            )
+        )
 
     # -- messages of all channels --------------------------------------------------------------
 

@@ -118,7 +118,7 @@ class DisplayChannel(ClientChannel):
         )
 
     def _on_quality_indicator(self, message: display.QualityIndicator) -> None:
-        self._ignored("QualityIndicator", "nothing is done with it")
+        self._ignored("QualityIndicator", "nothing is done with it", message.data)
 
     def restart(self, framing: Framing, server_caps: tuple[int, ...]) -> list[Event]:
         """Begin anew: surfaces and caches are gone, and asked for again."""

@@ -114,6 +114,8 @@ class UnknownMessage(Event):
     #: ``display:0`` and the like.
     channel: str
     number: int
+    #: How many of its kind have come on this channel, this one included.
+    count: int
     #: Bytes of its body.
     size: int
     #: The first bytes of its body, at most 32.
@@ -126,6 +128,10 @@ class MessageIgnored(Event):
     channel: str
     message: str
     reason: str
+    #: How many of its kind have come on this channel, this one included.
+    count: int
+    #: The first bytes of its body, at most 32.
+    head: bytes
 
 
 class Notified(Event):

@@ -254,7 +254,7 @@ class MainChannel(ClientChannel):
         self._events.append(MigrationRequested(step="switch-host", destination=message.destination))
 
     def _on_stray_answer(self, message: main.MigrateDstSeamlessAck) -> None:
-        self._ignored(type(message).__name__, "it answers nothing that was asked here")
+        self._ignored(type(message).__name__, "it answers nothing that was asked", b"")
 
     def restart(self, framing: Framing, server_caps: tuple[int, ...]) -> list[Event]:
         """Begin anew on another server: INIT will come; the agent's stream is gone."""

@@ -210,7 +210,7 @@ class PortChannel(VmcChannel):
             self.gate_open = message.event == vmc.PortEvents.OPENED
             state = "opened" if self.gate_open else "closed"
         else:
-            self._ignored("PortEvent", f"event {message.event} isn't known")
+            self._ignored("PortEvent", f"event {message.event} isn't known", message.body())
             return
         self._events.append(PortStateChanged(key=self.key, channel=self.name, state=state))
 

@@ -25,6 +25,8 @@ _SUMMED = {
     "agent-data-received": "agent_pieces",
     "not-drawn": "not_drawn",
 }
+#: These carry how many there have been.
+_COUNTED = ("unknown-message", "message-ignored")
 #: The first of these are shown whole, since they tell that something is missing.
 _SHOWN_FIRST = 3
 
@@ -50,7 +52,8 @@ class _Sums:
         """Count an event in; False if it is to be shown itself."""
         name = _SUMMED.get(event.kind)
         if name is None:
-            return False
+            count = getattr(event, "count", 1) if event.kind in _COUNTED else 1
+            return str(count).strip("0") != "1"  # the 1st, 10th, 100th ... are shown
         self.seen[name] = self.seen.get(name, 0) + 1
         if event.kind == "not-drawn" and self.seen[name] <= _SHOWN_FIRST:
             return False
