@@ -84,11 +84,13 @@ def _load(data: cython.p_uchar, at: cython.Py_ssize_t, kind: cython.int) -> cyth
 def _hash(
     data: cython.p_uchar, at: cython.Py_ssize_t, kind: cython.int, shift: cython.int
 ) -> cython.Py_ssize_t:
-    """A hash of 64 minus ``shift`` bits of four bytes, three words or two pixels."""
+    """A hash of 64 minus ``shift`` bits of four bytes, three words or three pixels."""
     key: cython.ulonglong = _load(data, at, kind)
     next: cython.ulonglong = _load(data, at + 1, kind)
     if kind == 4:
         key |= next << 24
+        next = _load(data, at + 2, kind)
+        key ^= next << 40
     elif kind == 2:
         key |= next << 16
         next = _load(data, at + 2, kind)
@@ -285,7 +287,7 @@ def _pack(
     out: cython.p_uchar,
     op: cython.Py_ssize_t,
 ) -> cython.Py_ssize_t:
-    need: cython.Py_ssize_t = 4 // kind + (kind > 1)
+    need: cython.Py_ssize_t = 4 if kind == 1 else 3
     bias: cython.Py_ssize_t = 2 // kind
     size: cython.Py_ssize_t = kind if kind < 3 else 3
     at: cython.Py_ssize_t = 0
@@ -369,7 +371,7 @@ def _pack_shared(
     out: cython.p_uchar,
     op: cython.Py_ssize_t,
 ) -> cython.Py_ssize_t:
-    need: cython.Py_ssize_t = 2 if kind == 4 else 4
+    need: cython.Py_ssize_t = 3 if kind == 4 else 4
     bias: cython.Py_ssize_t = 0 if kind == 4 else 2
     size: cython.Py_ssize_t = kind if kind < 3 else 3
     end: cython.Py_ssize_t = first + units
@@ -404,9 +406,9 @@ def _pack_shared(
                     limit = 0
                 distance >>= 1
         count = 0
-        if limit >= need:
+        if limit > 1:
             count = _same(data, at, source, limit, kind)
-        if count < need or count * size <= _cost(
+        if count < bias + 2 or count * size <= _cost(
             distance, at - source - 1 if distance == 0 else source - low
         ):
             misses += 1
