@@ -42,6 +42,7 @@ __all__ = [
     "decode_alpha",
     "encode",
     "parse_header",
+    "widened",
 ]
 
 #: Types, ``LZ_IMAGE_TYPE_*``: palette indices of 1, 4 and 8 bits, the low or the high bits first;
@@ -249,7 +250,7 @@ def encode(
     count = width * height
     kind, units = lz_pack.PIXEL, count
     if type == RGB24:
-        view = memoryview(_widened(view))
+        view = memoryview(widened(view))
     elif type == RGB16:
         kind = lz_pack.WORD
     elif type == XXXA:
@@ -268,7 +269,8 @@ def encode(
     return bytes(out)
 
 
-def _widened(rows: memoryview) -> bytearray:
+def widened(rows: Buffer) -> bytearray:
+    """Pixels of three bytes, as pixels of four."""
     wide = bytearray(len(rows) // 3 * 4)
     for channel in range(3):
         wide[channel::4] = rows[channel::3]

@@ -371,8 +371,12 @@ def unpack(
     """Unpack an LZ stream of ``units`` units of a kind, which begins at ``data[place[0]]``.
 
     ``out`` has room for them. Returns `DONE`, `OUTSIDE` or `OVERRUN`; ``place[0]`` is then behind
-    the stream, or at the item that can't be followed. Raises `IndexError` for too little data.
+    the stream, or at the item that can't be followed. Raises `IndexError` for too little data,
+    `ValueError` for too little room.
     """
+    size: cython.Py_ssize_t = 1 if kind == _BYTE else 2 if kind == _WORD else 4
+    if units < 0 or out.shape[0] < 1 or out.shape[0] < units * size:
+        raise ValueError(f"{units} units of {size} bytes, and room for {out.shape[0]} bytes")
     status: cython.int
     with cython.nogil:
         status = _unpack(data, place, out, units, kind)
@@ -552,8 +556,12 @@ def unpack_shared(
     into row ``distance % SLOTS``, its pixels also into that place of ``images``, which keeps them
     where they are. Returns `DONE`, `OUTSIDE`, `OVERRUN`, or `NEEDS` for an image that isn't in
     the table; ``item[1]`` is then its distance, and the same call goes on when it is there.
-    Raises `IndexError` for too little data.
+    Raises `IndexError` for too little data, `ValueError` for tables that are too small.
     """
+    if table.shape[0] < 192 or item.shape[0] < 3 or place.shape[0] < 2 or out.shape[0] < 4:
+        raise ValueError("tables that are too small")
+    if place[1] < 0:
+        raise ValueError(f"{place[1]} pixels")
     status: cython.int
     with cython.nogil:
         status = _unpack_shared(data, place, out, kind, table, item, images)
