@@ -44,12 +44,14 @@ def test_medians_and_ratios() -> None:
 
 @pytest.mark.peers
 async def test_the_screenshot_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
-    ours, theirs, ratio, inside = await results(capsys, "screenshot", runs=1)
-    assert (ours["program"], theirs["program"]) == ("aiospice screenshot", "spicy-screenshot")
-    for found in (ours, theirs):
-        assert {"bench", "program", "wall_ms", "cpu_ms", "memory_MiB"} == set(found)
-    assert {"wall", "cpu", "memory"} < set(ratio)
-    assert inside["wall_ms"] > 0
+    found = await results(capsys, "screenshot", runs=1)
+    assert [line["screen"] for line in found] == 4 * ["720x400"] + 4 * ["1024x768"]
+    for ours, theirs, ratio, inside in (found[:4], found[4:]):
+        assert (ours["program"], theirs["program"]) == ("aiospice screenshot", "spicy-screenshot")
+        for line in (ours, theirs):
+            assert {"bench", "screen", "program", "wall_ms", "cpu_ms", "memory_MiB"} == set(line)
+        assert {"wall", "cpu", "memory"} < set(ratio)
+        assert inside["wall_ms"] > 0
 
 
 @pytest.mark.peers
