@@ -20,12 +20,12 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from aiospice.codecs import _cython as cython
+    from aiospice import _cython as cython
 else:
     try:
         import cython
     except ImportError:
-        from aiospice.codecs import _cython as cython
+        from aiospice import _cython as cython
 
 if cython.compiled:
     from cython.cimports.libc.string import memcpy
