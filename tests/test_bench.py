@@ -66,6 +66,7 @@ async def test_the_migration_is_measured(capsys: pytest.CaptureFixture[str]) -> 
     for found in (ours, theirs):
         assert found["first_data_trips"] > 0
         assert found["connecting_round_trips"] > 0
+        assert found["connecting_round_trips_counted"] >= 4
     assert {"pause", "first_data", "connecting"} < set(ratio)
 
 

@@ -6,7 +6,8 @@ the same way for both clients:
 
 * pause: the longest silence of the port's data, from either server;
 * first data from the target: since the source's STOP event, also in one-way trips;
-* connecting: from the source's MIGRATE_BEGIN_SEAMLESS until the client's answer, in round trips.
+* connecting: from the source's MIGRATE_BEGIN_SEAMLESS until the client's answer, also in round
+  trips: by the clock, in which the server's making of keys counts too, and by what waited for what.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ __all__ = ["measure"]
 
 _MAIN, _PORT = 1, 10
 _DATA, _BEGIN_SEAMLESS, _CONNECTED_SEAMLESS = 101, 116, 111
+_DO_SEAMLESS, _SEAMLESS_ACK = 110, 117
+_LINK_HEADER = 16
 _WINDOW, _CHUNK = 4096, 256
 _BETWEEN = 8192  # bytes of the stream before the move
 _SOCKETS = 10  # five channels, at two servers
@@ -44,6 +47,7 @@ class _Run(NamedTuple):
     pause: float  #: seconds
     first: float  #: seconds
     connecting: float  #: seconds
+    exchanges: int  #: round trips that waited for one another while connecting
 
 
 async def measure(
@@ -80,6 +84,8 @@ def _figures(runs: list[_Run], delay: float) -> dict[str, float]:
     if delay:
         found["first_data_trips"] = first / delay
         found["connecting_round_trips"] = connecting / (2 * delay)
+        # A key that took longer than a trip looks like a wait, so the fewest count.
+        found["connecting_round_trips_counted"] = min(run.exchanges for run in runs)
     return found
 
 
@@ -166,4 +172,32 @@ def _read(connections: list[Connection], stopped: float) -> _Run:
     first = next(message for message in target.sent_by("server") if message.type == _DATA)
     around = [(a, b) for a, b in pairwise(port) if b > stopped]
     pause = max(b - a for a, b in around if a < first.first + 0.2)
-    return _Run(pause, first.first - stopped, told.first - begin.last)
+    at_target = [c for c in connections if c.tcp.server_address == target.tcp.server_address]
+    return _Run(
+        pause,
+        first.first - stopped,
+        told.first - begin.last,
+        _chain([pair for c in at_target for pair in _exchanges(c)], told.first),
+    )
+
+
+def _exchanges(connection: Connection) -> list[tuple[float, float]]:
+    """When the client asked and when it had the answer: TCP, link, ticket, DO_SEAMLESS."""
+    client, server = connection.tcp.client, connection.tcp.server
+    begun = client.time(0)  # the link message follows TCP's answer at once
+    ticket = client.time(_LINK_HEADER + int.from_bytes(client.data[12:16], "little"))
+    found = [(connection.tcp.opened, begun), (begun, server.time(0)), (ticket, connection.linked)]
+    asked = connection.find("client", _DO_SEAMLESS)
+    answered = connection.find("server", _SEAMLESS_ACK)
+    if connection.channel_type == _MAIN and asked and answered:
+        found.append((asked.first, answered.first))
+    return found
+
+
+def _chain(exchanges: list[tuple[float, float]], until: float) -> int:
+    """The longest chain of exchanges, each asked after the one before was answered."""
+    chains: list[tuple[float, int]] = []
+    for asked, answered in sorted(exchanges):
+        before = [length for end, length in chains if end <= asked]
+        chains.append((answered, 1 + max(before, default=0)))
+    return max((length for end, length in chains if end <= until), default=0)
