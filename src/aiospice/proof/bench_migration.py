@@ -15,12 +15,13 @@ from __future__ import annotations
 import asyncio
 import socket
 import tempfile
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import aiospice
+from aiospice.errors import SpiceTimeout
 from aiospice.proof.bench import median, ratio
 from aiospice.proof.delay import DelayedNetwork
 from aiospice.proof.gtkpeer import GtkPeer
@@ -40,6 +41,7 @@ _LINK_HEADER = 16
 _WINDOW, _CHUNK = 4096, 256
 _BETWEEN = 8192  # bytes of the stream before the move
 _SOCKETS = 10  # five channels, at two servers
+_DRAIN = 3.0  # seconds; without delay QEMU may lose a byte, whatever the client
 _TOLD = 0.2  # seconds and four trips for the client's answer to reach QEMU
 
 
@@ -120,7 +122,7 @@ async def _our_stream(
                 await asyncio.sleep(_TOLD)
 
             yield ready
-            await stream.stop()
+            await stream.stop(drain=_DRAIN)
 
 
 def _dial(net: DelayedNetwork) -> Callable[[str, int], Awaitable[socket.socket]]:
@@ -153,7 +155,8 @@ async def _gtk_stream(
             await pair.client_arrived(settle=1.0)
 
         yield ready
-        await peer.drain()
+        with suppress(SpiceTimeout):
+            await peer.drain(timeout=_DRAIN)
         await peer.quit()
 
 
