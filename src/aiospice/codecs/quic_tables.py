@@ -1,0 +1,124 @@
+"""What a QUIC stream takes for granted: its code words, and how its models learn.
+
+QUIC is derived from SFALIC. A difference between a sample and its prediction is folded into a
+value (0, -1, 1, -2, ... become 0, 1, 2, 3, ...) and written in one of 8 (5 for 5-bit samples)
+Golomb-Rice codes. Which one was cheapest so far is counted for each bucket of values that the
+neighbour on the left had. Facts: ``quic.c`` and ``quic_family_tmpl.c`` in spice-common.
+"""
+
+from __future__ import annotations
+
+from array import array
+
+__all__ = [
+    "FAST_BITS",
+    "LONGEST",
+    "RULES",
+    "TRIGGERS",
+    "VALID",
+    "Codes",
+    "codes",
+]
+
+#: A code word has at most so many bits, whatever the depth of samples.
+LONGEST = 26
+#: Code words up to this length are found by one look into `Codes.fast`.
+FAST_BITS = 10
+#: Buckets of a channel (5-bit samples use 5 of them).
+BUCKETS = 8
+#: Set in each entry of `Codes.fast` and `Codes.values` that stands for something.
+VALID = 0x80
+
+#: When the least of a bucket's counters passes this, all are halved; by the index of the wait mask.
+TRIGGERS = array("I", (110, 550, 900, 800, 550, 400, 350))
+#: First how many pixels pass between two lessons, at most 63: both sides walk through these from
+#: the first on, again and again, each masked by the current wait mask. (``tabrand_chaos`` has
+#: numbers of 32 bits; no wait mask is wider than 6.) Then, by the state of runs, n: a run is
+#: written as ones, each for 2**n pixels, and the rest in n bits.
+RULES = array(
+    "B",
+    bytes.fromhex(
+        "021713150712280e0c202f2c2406120b04132a1d103f39331003050e0f1e1409"
+        "242d03393d000805290e2b1b2b3b1f23273c2a260d363e011a030b3d34220730"
+        "043b160c160832040a062c080b2e1f333511012b2e3c24360a1b272c16291702"
+        "2c0028352830102b201c210c1402383e373a12140d37261d391331212f3f3b00"
+        "233d13192e263c0423011a281c0a050e19123031143b3e222e072134223a091d"
+        "08373e3c2524253206030a1c30181a3d391e0b360206322f07112335200c1711"
+        "05153137332d341b2719273f16182a343826292938200d181a331b383a25182a"
+        "0f1c111e1f0f101719362122011d1f323515310f2f09003a252d1e0d092d3f15"
+    )
+    + bytes(
+        (*(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7), *range(8, 16))
+    ),
+)
+
+
+class Codes:
+    """The codes for samples of ``depth`` bits, as the kernels look them up.
+
+    An entry of ``fast`` and ``values`` is 32 bits: the code word's length (6 bits) and `VALID`, the
+    difference (from bit 8), the value (16) and its bucket (24); 0 stands for nothing.
+    """
+
+    def __init__(self, depth: int) -> None:
+        self.depth = depth
+        size = 1 << depth
+        #: A sample's mask in each of three lanes of 8 bits.
+        self.lanes = 0x010101 * (size - 1)
+        #: By difference (0 to 255): the value, and from bit 8 its bucket.
+        self.folded = array("H", bytes(512))
+        #: By value: an entry without a length. From 256, by code: how many zeros a word of another
+        #: form begins with; from 264: the bits after those.
+        self.values = array("I", bytes(4 * (256 + 16)))
+        for value in range(size):
+            difference = size - 1 - (value >> 1) if value & 1 else value >> 1
+            bucket = min((value + 1).bit_length() - 1, depth - 1)
+            self.folded[difference] = value | bucket << 8
+            self.values[value] = VALID | difference << 8 | value << 16 | bucket << 24
+        #: By code and value: the code word, and from bit 26 its length.
+        self.words = array("I", bytes(8 * 1024))
+        #: By value and code: 8 times the length. From 2048 the counters begin, by channel, bucket
+        #: and code; those of codes that aren't are never the least.
+        counters = [(7 - k) - 32768 if k < depth else 32767 for k in range(8)]
+        self.counts = array("h", [0] * 2048 + counters * (4 * BUCKETS))
+        #: By code and the next `FAST_BITS` bits: an entry, 0 for words that are longer.
+        self.fast = array("I", bytes(4 * BUCKETS << FAST_BITS))
+        for code in range(depth):
+            self._add(code)
+        #: By code, how to read it: 64 + code, from bit 8 where it is in `fast`, and the bit that a
+        #: word of another form sets last of all; its length is the same as that of the longest
+        #: other word (in the codes for which words of another form fit into `FAST_BITS`).
+        self.hints = array("Q", bytes(8 * BUCKETS))
+        for code in range(depth):
+            self.hints[code] = 1 << 64 - self.values[256 + code] | code << FAST_BITS + 8 | 64 + code
+        #: What stands before a row's pixels: by channel and bucket, how to read its best code (the
+        #: longest at first); then `hints`.
+        self.head = self.hints[depth - 1 : depth] * (4 * BUCKETS) + self.hints
+
+    def _add(self, code: int) -> None:
+        zeros = min(LONGEST - self.depth, (1 << (self.depth - code)) - 1)
+        short = zeros << code
+        rest = ((1 << self.depth) - short - 1).bit_length()
+        self.values[256 + code], self.values[264 + code] = zeros, rest
+        for value in range(1 << self.depth):
+            if value < short:
+                word, length = 1 << code | value & ((1 << code) - 1), (value >> code) + code + 1
+            else:
+                word, length = value - short, zeros + rest
+            self.words[code << 8 | value] = length << 26 | word
+            self.counts[value << 3 | code] = length << 3
+            if length <= FAST_BITS:
+                spare = FAST_BITS - length
+                at = (code << FAST_BITS) + (word << spare)
+                entries = array("I", [self.values[value] | length])
+                self.fast[at : at + (1 << spare)] = entries * (1 << spare)
+
+
+_kept: dict[int, Codes] = {}
+
+
+def codes(depth: int) -> Codes:
+    """Return the codes for samples of 8 or 5 bits, made when first asked for."""
+    if depth not in _kept:
+        _kept[depth] = Codes(depth)
+    return _kept[depth]
