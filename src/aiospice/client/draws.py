@@ -7,13 +7,15 @@ is written. Facts: spice-common ``common/canvas_base.c``.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from aiospice.canvas import raster
+from aiospice.canvas import blend, raster
+from aiospice.canvas.lines import Budget, Clip, line, polylines
 from aiospice.canvas.mask import Area
-from aiospice.canvas.pixels import A1, XRGB, Pixels
+from aiospice.canvas.pixels import A1, A8, ARGB, BYTES, XRGB, Pixels
 from aiospice.canvas.region import Box, Region, bounds, intersect, region_of
-from aiospice.canvas.scale import scaled
+from aiospice.canvas.scale import scaled, scaled_alike
 from aiospice.client.images import CannotDraw
 from aiospice.wire import display, draw
 from aiospice.wire.images import (
@@ -29,8 +31,9 @@ from aiospice.wire.images import (
 from aiospice.wire.shapes import ClipType
 
 if TYPE_CHECKING:
+    from aiospice.canvas.composite import Matrix, Source
     from aiospice.client.images import ImageReader
-    from aiospice.wire.shapes import DisplayBase, Rect
+    from aiospice.wire.shapes import DisplayBase, Point16, Rect, Transform
 
 __all__ = ["Drawn", "Draws", "box_of"]
 
@@ -42,6 +45,94 @@ _NOTHING: Drawn = ([], 0)
 def box_of(rect: Rect) -> Box:
     """A rectangle of the wire as left, top, right, bottom."""
     return (rect.left, rect.top, rect.right, rect.bottom)
+
+
+def _same_size(one: Box, other: Box) -> bool:
+    return one[2] - one[0] == other[2] - other[0] and one[3] - one[1] == other[3] - other[1]
+
+
+def _as(pixels: Pixels, format: int) -> Pixels:
+    """The same bytes as another format of 32 bit."""
+    return Pixels(pixels.width, pixels.height, format, pixels.data, pixels.offset, pixels.stride)
+
+
+def _with_alpha(image: Pixels, part: Box, box: Box, seen: Box, *, smooth: bool = False) -> Pixels:
+    """A scaled image, with an alpha that is 0 where the image doesn't reach."""
+    made = scaled(image, part, box, seen, smooth=smooth)
+    if image.format in (ARGB, A8):
+        return made
+    full = scaled(
+        Pixels(image.width, image.height, A8, b"\xff" * (image.width * image.height)),
+        part,
+        box,
+        seen,
+        smooth=smooth,
+    )
+    data = bytearray(made.converted(XRGB).tight())
+    data[3::4] = full.data
+    return Pixels(made.width, made.height, ARGB, data)
+
+
+def _matrix(transform: Transform | None) -> Matrix | None:
+    if transform is None:
+        return None
+    rows = [
+        [value - (value >> 31 << 32) for value in row]
+        for row in (
+            (transform.t00, transform.t01, transform.t02),
+            (transform.t10, transform.t11, transform.t12),
+        )
+    ]
+    return (rows[0][0], rows[0][1], rows[0][2]), (rows[1][0], rows[1][1], rows[1][2])
+
+
+def _sampled(image: Pixels, origin: Point16, filter: int, repeat: int) -> Source:
+    from aiospice.canvas.composite import Source
+
+    return Source(image, (origin.x, origin.y), filter=filter & 7, repeat=repeat & 3)
+
+
+def _depth(flags: int) -> int:
+    for flag, depth in (
+        (draw.StringFlags.RASTER_A1, 1),
+        (draw.StringFlags.RASTER_A4, 4),
+        (draw.StringFlags.RASTER_A8, 8),
+    ):
+        if flags & flag:
+            return depth
+    raise CannotDraw("glyphs that are no rasters")
+
+
+def _glyph(glyph: Any) -> blend.Glyph:
+    left = glyph.render_pos.x + glyph.glyph_origin.x
+    top = glyph.render_pos.y + glyph.glyph_origin.y
+    return left, top, glyph.width, glyph.height, glyph.data
+
+
+def _corner(glyphs: list[blend.Glyph]) -> tuple[int, int]:
+    """The upper left corner of all glyphs together."""
+    lefts, tops = [glyph[0] for glyph in glyphs], [glyph[1] for glyph in glyphs]
+    return min(lefts, default=0), min(tops, default=0)
+
+
+def _dashes(
+    points: list[tuple[int, int]],
+    style: tuple[int, ...],
+    gap_first: bool,
+    rop: int,
+    clip: Clip,
+    budget: Budget,
+) -> Region:
+    """The dashes of joined lines, as boxes of one row each."""
+    from aiospice.canvas.dashes import dash_list, dashed, united
+
+    dashes, offset = dash_list(style, gap_first=gap_first)
+    # An operation that changes pixels back when they come twice must not meet them twice.
+    careful = rop & 3 == 1 or rop >> 2 == 1
+    spans = dashed(points, dashes, offset, budget, careful=careful)
+    if careful and len(points) >= 3:
+        spans = united(spans, clip.box)
+    return clip.cut(spans, budget)
 
 
 class Draws:
@@ -59,12 +150,12 @@ class Draws:
         draw.DrawBlackness.number: "blackness",
         draw.DrawWhiteness.number: "whiteness",
         draw.DrawInvers.number: "invers",
-        draw.DrawRop3.number: "not_yet",
-        draw.DrawStroke.number: "not_yet",
-        draw.DrawText.number: "not_yet",
-        draw.DrawTransparent.number: "not_yet",
-        draw.DrawAlphaBlend.number: "not_yet",
-        draw.DrawComposite.number: "not_yet",
+        draw.DrawRop3.number: "rop3",
+        draw.DrawStroke.number: "stroke",
+        draw.DrawText.number: "text",
+        draw.DrawTransparent.number: "transparent",
+        draw.DrawAlphaBlend.number: "alpha_blend",
+        draw.DrawComposite.number: "composite",
     }
 
     def __init__(self, surfaces: dict[int, Pixels], reader: ImageReader) -> None:
@@ -145,27 +236,36 @@ class Draws:
         return raster.fill(area.surface, area.region, colour, rop)
 
     def fitting(
-        self, message: draw.DrawCopy | draw.DrawOpaque, area: Area
+        self, message: draw.DrawCopy | draw.DrawOpaque, area: Area, rop: int = raster.COPY
     ) -> tuple[Pixels, int, int]:
-        """The image of a copy or opaque draw, scaled if need be, and where its corner goes."""
+        """The image of a copy or opaque draw, scaled if need be, and where its corner goes.
+
+        An image without alpha that is scaled becomes opaque, unless it is combined bit by bit.
+        """
         image = self.source(message.src_bitmap, area.surface)
         box, part = box_of(message.base.box), box_of(message.src_area)
-        size = (part[2] - part[0], part[3] - part[1])
-        if size == (box[2] - box[0], box[3] - box[1]):
+        if _same_size(part, box):
             return image, box[0] - part[0], box[1] - part[1]
-        if min(size) <= 0:
-            raise CannotDraw("images are not mirrored")
         seen = bounds(area.region)
         assert seen is not None  # nobody asks for an image when nothing is to be drawn
         smooth = message.scale_mode != draw.ScaleMode.NEAREST
+        if image.format == XRGB and area.surface.format == ARGB and rop == raster.COPY:
+            return _with_alpha(image, part, box, seen, smooth=smooth), seen[0], seen[1]
         return scaled(image, part, box, seen, smooth=smooth), seen[0], seen[1]
 
-    # The draws
+    def original(self, image: Image | None, surface: Pixels, *, with_alpha: bool = True) -> Pixels:
+        """The pixels as they are; those of a surface of 32 bit have alpha if it is said so."""
+        if image is None:
+            raise CannotDraw("there is no image")
+        if not isinstance(image.body, SurfaceImage):
+            pixels = self.reader.pixels(image, surface.format)
+            if pixels.format == A1:
+                raise CannotDraw("the image is a mask")
+            return pixels
+        pixels = self.surface(image.body.surface_id)
+        return _as(pixels, ARGB) if pixels.format == XRGB and with_alpha else pixels
 
-    def not_yet(self, message: Any) -> Drawn:
-        """An operation that isn't carried out; its images are kept all the same."""
-        self.touch(message)
-        raise CannotDraw("this operation is not carried out yet")
+    # The draws
 
     def fill(self, message: draw.DrawFill) -> Drawn:
         """DRAW_FILL: a brush."""
@@ -185,7 +285,7 @@ class Draws:
         if not area.region or rop == raster.NOOP:
             self.touch(message)
             return _NOTHING
-        image, x, y = self.fitting(message, area)
+        image, x, y = self.fitting(message, area, rop)
         with area:
             return area.region, raster.blit(area.surface, area.region, image, x, y, rop)
 
@@ -201,6 +301,188 @@ class Draws:
         with area:
             raster.blit(area.surface, area.region, image, x, y)
             return area.region, self.paint(area, message.brush, pattern, rop)
+
+    def rop3(self, message: draw.DrawRop3) -> Drawn:
+        """DRAW_ROP3: image, brush and surface by a truth table."""
+        area = self.area(message, message.mask)
+        if not area.region:
+            self.touch(message)
+            return _NOTHING
+        image = self.source(message.src_bitmap, area.surface)
+        pattern = self.pattern(message.brush, area.surface)
+        box, part = box_of(message.base.box), box_of(message.src_area)
+        x, y = box[0] - part[0], box[1] - part[1]
+        if not _same_size(part, box):
+            seen = bounds(area.region)
+            assert seen is not None
+            smooth = message.scale_mode != draw.ScaleMode.NEAREST
+            image = scaled_alike(image, part, box, seen, smooth=smooth)
+            x, y = seen[0], seen[1]
+        body = message.brush.body
+        brush: int | tuple[Pixels, int, int] = 0
+        if pattern is not None and isinstance(body, Pattern):
+            brush = (pattern, body.pos.x, body.pos.y)
+        elif isinstance(body, SolidColor):
+            brush = body.color
+        with area:
+            done = blend.rop3(area.surface, area.region, message.rop3, (image, x, y), brush)
+            return area.region, done
+
+    def transparent(self, message: draw.DrawTransparent) -> Drawn:
+        """DRAW_TRANSPARENT: an image but for one colour."""
+        area = self.area(message)
+        if not area.region:
+            self.touch(message)
+            return _NOTHING
+        surface = area.surface
+        image = self.source(message.src_bitmap, surface)
+        box, part = box_of(message.base.box), box_of(message.src_area)
+        x, y = box[0] - part[0], box[1] - part[1]
+        if not _same_size(part, box):
+            seen = bounds(area.region)
+            assert seen is not None
+            image, x, y = scaled(image, part, box, seen, smooth=False), seen[0], seen[1]
+        colour = blend.key_colour(message.true_color, surface.format)
+        return area.region, blend.key(surface, area.region, image, x, y, colour)
+
+    def alpha_blend(self, message: draw.DrawAlphaBlend) -> Drawn:
+        """DRAW_ALPHA_BLEND: an image by its alpha, and by one for all of it."""
+        area = self.area(message)
+        if not area.region or not message.alpha:
+            self.touch(message)
+            return _NOTHING
+        surface, flags = area.surface, message.alpha_flags
+        has_alpha = bool(flags & draw.AlphaFlags.SRC_SURFACE_HAS_ALPHA)
+        image = self.original(message.src_bitmap, surface, with_alpha=has_alpha)
+        box, part = box_of(message.base.box), box_of(message.src_area)
+        x, y = box[0] - part[0], box[1] - part[1]
+        if not _same_size(part, box):
+            seen = bounds(area.region)
+            assert seen is not None
+            whole = _with_alpha(image, part, box, seen)
+            image, x, y = whole, seen[0], seen[1]
+        target = True if flags & draw.AlphaFlags.DEST_HAS_ALPHA else None
+        done = blend.lay(surface, area.region, image, x, y, part=message.alpha, alpha=target)
+        return area.region, done
+
+    def text(self, message: draw.DrawText) -> Drawn:
+        """DRAW_TEXT: glyphs, perhaps on a background; their mode is always to lay them over it."""
+        area = self.area(message)
+        surface, string = area.surface, message.string
+        around, back = bounds(area.region), box_of(message.back_area)
+        has_back = back[0] != back[2] and back[1] != back[3]
+        if around is None or (has_back and message.fore_mode != draw.Ropd.OP_PUT):
+            self.touch(message)
+            return _NOTHING
+        depth = _depth(string.flags)
+        ground = [box for box in [intersect(box, back) for box in area.region] if box is not None]
+        back_pattern = self.pattern(message.back_brush, surface) if has_back and ground else None
+        body = message.fore_brush.body
+        glyphs = [_glyph(glyph) for glyph in string.glyphs]
+        fore = self.ink(message.fore_brush, surface, around, _corner(glyphs))
+        done = 0
+        if has_back and ground:
+            done = self.paint(Area(surface, ground), message.back_brush, back_pattern, raster.COPY)
+        top_down = bool(string.flags & draw.StringFlags.RASTER_TOP_DOWN)
+        mask = blend.string_mask(glyphs, depth, around, top_down=top_down)
+        if mask is None or body is None:
+            return ground if has_back else [], done
+        if isinstance(fore, int):
+            done += blend.lay_colour(surface, area.region, fore, mask)
+        else:
+            done += blend.lay(surface, area.region, fore, around[0], around[1], mask=mask)
+        return area.region, done
+
+    def ink(self, brush: Brush, surface: Pixels, box: Box, corner: tuple[int, int]) -> int | Pixels:
+        """What glyphs are drawn with: a colour of 32 bit, or an image as large as the box.
+
+        Upstream's patterns begin at their place counted from the corner of the glyphs.
+        """
+        body = brush.body
+        if isinstance(body, SolidColor):
+            colour = body.color
+            if BYTES[surface.format] != 2:
+                return colour & 0xFFFFFF
+            parts = [(colour >> shift & 31) * 0xFFFF // 31 >> 8 for shift in (0, 5, 10)]
+            return parts[0] | parts[1] << 8 | parts[2] << 16
+        if not isinstance(body, Pattern):
+            return 0
+        if isinstance(body.pat.body, SurfaceImage):
+            image = self.original(body.pat, surface, with_alpha=False)
+        else:
+            image = self.source(body.pat, surface)
+        left, top, right, bottom = box
+        tiled = Pixels(right - left, bottom - top, image.format)
+        whole = [(0, 0, tiled.width, tiled.height)]
+        x, y = corner[0] + body.pos.x - left, corner[1] + body.pos.y - top
+        raster.tile(tiled, whole, image, x, y)
+        return tiled
+
+    def stroke(self, message: draw.DrawStroke) -> Drawn:
+        """DRAW_STROKE: lines and curves, one pixel wide; dashes leave their gaps as they are."""
+        area = self.area(message)
+        if not area.region:
+            self.touch(message)
+            return _NOTHING
+        surface, attr = area.surface, message.attr
+        rop = raster.rop_of(message.fore_mode, source="brush")
+        budget = Budget(surface.width * surface.height + (1 << 18))
+        clip = Clip(area.region)
+        path = [
+            (segment.flags, [(point.x, point.y) for point in segment.points])
+            for segment in message.path.segments
+        ]
+        pattern = self.pattern(message.brush, surface)
+        parts: list[Region] = []
+        styled = attr.flags & draw.LineFlags.STYLED and attr.style
+        for points in polylines(path, budget):
+            if styled:
+                gap_first = bool(attr.flags & draw.LineFlags.START_WITH_GAP)
+                parts.append(_dashes(points, attr.style, gap_first, rop, clip, budget))
+            else:
+                for start, end in pairwise(points):
+                    budget.spend(1)
+                    parts.append(clip.cut(line(start, end, clip.box), budget))
+        region = [box for part in parts for box in part]
+        done = self.paint(Area(surface, region), message.brush, pattern, rop)
+        return region, done
+
+    def composite(self, message: draw.DrawComposite) -> Drawn:
+        """DRAW_COMPOSITE: image, mask and surface as pixman puts them together."""
+        from aiospice.canvas.composite import composite
+
+        area = self.area(message)
+        if not area.region:
+            self.touch(message)
+            self.reader.touch(message.mask_bitmap, area.surface.format)
+            return _NOTHING
+        flags, surface = message.flags, area.surface
+        image = self._composed(message.src_bitmap, surface)
+        if flags & draw.CompositeFlags.SOURCE_OPAQUE and isinstance(
+            message.src_bitmap and message.src_bitmap.body, SurfaceImage
+        ):
+            image = _as(image, XRGB) if image.format == ARGB else image
+        source = _sampled(image, message.src_origin, flags >> 8, flags >> 14)
+        source.matrix = _matrix(message.src_transform) or source.matrix
+        mask = None
+        if flags & draw.CompositeFlags.HAS_MASK:
+            through = self._composed(message.mask_bitmap, surface)
+            mask = _sampled(through, message.mask_origin, flags >> 11, flags >> 16)
+            mask.matrix = _matrix(message.mask_transform) or mask.matrix
+        ca = bool(flags & draw.CompositeFlags.COMPONENT_ALPHA)
+        corner = (message.base.box.left, message.base.box.top)
+        done = 0
+        for box in area.region:
+            composite(surface, box, corner, flags & 255, source, mask, component_alpha=ca)
+            done += (box[2] - box[0]) * (box[3] - box[1])
+        return area.region, done
+
+    def _composed(self, image: Image | None, surface: Pixels) -> Pixels:
+        """An image for a composite draw; it isn't the surface itself."""
+        if image is not None and isinstance(image.body, SurfaceImage):
+            pixels = self.original(image, surface, with_alpha=False)
+            return pixels.copy() if pixels.data is surface.data else pixels
+        return self.source(image, surface)
 
     def _plain(self, message: Any, colour: int, rop: int) -> Drawn:
         with self.area(message, message.mask) as area:
