@@ -115,9 +115,12 @@ def test_images_are_scaled_as_pixman_does(pixman: ctypes.CDLL, format: int, smoo
         area_w, area_h = chance.randint(1, image.width + 3), chance.randint(1, image.height + 3)
         x, y = chance.randint(-5, 10), chance.randint(-5, 10)
         width, height = chance.randint(6, 60), chance.randint(6, 60)
+        turn_x, turn_y = chance.choice((1, 1, -1)), chance.choice((1, 1, -1))
         transform = Transform()
         place = ctypes.byref(transform)
-        pixman.pixman_transform_init_scale(place, area_w * 65536 // width, area_h * 65536 // height)
+        pixman.pixman_transform_init_scale(
+            place, turn_x * (area_w * 65536 // width), turn_y * (area_h * 65536 // height)
+        )
         pixman.pixman_transform_translate(place, None, area_x << 16, area_y << 16)
         one, other = Theirs(pixman, image), Theirs(pixman, Pixels(SIDE, SIDE, format))
         pixman.pixman_image_set_transform(one.handle, place)
@@ -130,7 +133,7 @@ def test_images_are_scaled_as_pixman_does(pixman: ctypes.CDLL, format: int, smoo
         box = (x, y, x + width, y + height)
         part = intersect(box, (0, 0, SIDE, SIDE))
         assert part is not None
-        area = (area_x, area_y, area_x + area_w, area_y + area_h)
+        area = (area_x, area_y, area_x + turn_x * area_w, area_y + turn_y * area_h)
         made = scaled(image, area, box, part, smooth=smooth)
         blit(ours, [part], made, part[0], part[1])
         alpha = format == ARGB
@@ -139,8 +142,8 @@ def test_images_are_scaled_as_pixman_does(pixman: ctypes.CDLL, format: int, smoo
         other.close()
 
 
-@pytest.mark.parametrize("area", [(0, 0, 0, 5), (3, 0, 1, 5), (0, 5, 3, 4)])
-def test_a_turned_or_empty_part_is_refused(area: tuple[int, int, int, int]) -> None:
+@pytest.mark.parametrize("box", [(0, 0, 0, 5), (3, 0, 1, 5), (0, 5, 3, 4)])
+def test_a_turned_or_empty_box_is_refused(box: tuple[int, int, int, int]) -> None:
     image = Pixels(8, 8, XRGB)
     with pytest.raises(RemoteProtocolError, match="fill"):
-        scaled(image, area, (0, 0, 4, 4), (0, 0, 4, 4), smooth=False)
+        scaled(image, (0, 0, 4, 4), box, (0, 0, 4, 4), smooth=False)
