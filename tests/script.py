@@ -24,7 +24,7 @@ from aiospice.aio.crypto import Crypto
 from aiospice.channels.framing import Framing
 from aiospice.client.config import ClientConfig
 from aiospice.client.session import ClientSession
-from aiospice.effects import Close, Effect, Endpoint, Open, Pause, Resume
+from aiospice.effects import Close, Compute, Effect, Endpoint, Open, Pause, Resume
 from aiospice.errors import AiospiceError, ConnectError
 from aiospice.link.server import LinkServer, ServerLinkPhase
 from aiospice.wire import common, display, inputs, main, vmc
@@ -363,7 +363,10 @@ class Play:
         self.peers: dict[int, Peer] = {}
         self.opening: dict[int, float] = {}
         self.opened: list[Endpoint] = []
-        self.config = config
+        self.config = {"compression": "off", **config}
+        #: Jobs that the core asked for; done at once unless the script holds them back.
+        self.jobs: list[Compute] = []
+        self.holds_jobs = False
         self._core: ClientSession | None = None
         #: The network moves nothing by itself.
         self.manual = False
@@ -546,7 +549,16 @@ class Play:
             if peer is not None:
                 peer.paused = isinstance(effect, Pause)
         else:
-            self.fail(f"unexpected effect {effect}")
+            self.jobs.append(effect)
+            if not self.holds_jobs:
+                self.compute(-1)
+
+    def compute(self, place: int = 0) -> None:
+        """Do one of the jobs that wait, and tell the core."""
+        job = self.jobs.pop(place)
+        self.core.computed(job.id, job.job.run(), self.now)
+        self.freeze()
+        self.run()
 
     def _open(self, effect: Open) -> None:
         end = effect.endpoint

@@ -88,7 +88,10 @@ def events() -> list[type[Event]]:
         kinds = pending.pop().__subclasses__()
         pending += kinds
         found += [kind for kind in kinds if kind.__module__.startswith("aiospice.")]
-    return sorted({k for k in found if k.__name__ not in INTERNAL}, key=lambda k: k.__name__)
+    return sorted(
+        {k for k in found if k.__name__ not in INTERNAL and k.__name__[0] != "_"},
+        key=lambda k: k.__name__,
+    )
 
 
 def event_table() -> str:

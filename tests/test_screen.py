@@ -426,11 +426,12 @@ def test_what_is_not_drawn_is_told_and_counted() -> None:
             what="DrawCopy",
             surface_id=0,
             box=(1, 2, 3, 4),
-            reason="QUIC images are not decoded",
+            reason="the QUIC image is damaged",
+            detail="offset 4: QUIC image: 4 bytes are less than a header (20)",
         )
     ]
     apply(screen, copy(quic, rect(1, 2, 3, 4)))
-    assert screen.not_drawn == {("DrawCopy", "QUIC images are not decoded"): 2}
+    assert screen.not_drawn == {("DrawCopy", "the QUIC image is damaged"): 2}
     assert not screen.ready
     assert missing(apply(screen, fill(rect(0, 0, 1, 1), 1, surface_id=9)))
     assert missing(apply(screen, copy(None, rect(0, 0, 1, 1)))) == ["there is no image"]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from aiospice.aio.session import Session
 from aiospice.client.config import ClientConfig
-from aiospice.errors import AddressError
+from aiospice.errors import AddressError, LocalError
 
 if TYPE_CHECKING:
     import os
@@ -35,6 +35,8 @@ class connect:
     timeout: seconds for opening one connection, and for each step after it.
     migrate_to: shell patterns of hosts that the server may send the session to; none: any.
     channels: names of the channel types to open; None: all that the server offers.
+    compression: how images are to be packed: ``off``, ``auto_glz``, ``auto_lz``, ``quic``, ``glz``,
+        ``lz`` or ``lz4``; None: as the server likes.
     mini_header: offer the short data header.
     capture: a `CaptureFile` that records the session.
     dial: makes the sockets, for example in another network namespace.
@@ -56,11 +58,14 @@ class connect:
         timeout: float | None = None,
         migrate_to: Iterable[str] | None = None,
         channels: Iterable[str] | None = None,
+        compression: str | None = None,
         mini_header: bool | None = None,
         capture: CaptureFile | None = None,
         dial: Dial | None = None,
     ) -> None:
         config = address if isinstance(address, ClientConfig) else _parse(address)
+        if compression:
+            _check_compression(compression)
         if ca_file is not None:
             ca = _read(ca_file)
         given: dict[str, Any] = {
@@ -72,6 +77,7 @@ class connect:
             "timeout": timeout,
             "migrate_to": None if migrate_to is None else tuple(migrate_to),
             "channels": None if channels is None else ("main", *channels),
+            "compression": compression,
             "mini_header": mini_header,
         }
         self._config = config._replace(**{k: v for k, v in given.items() if v is not None})
@@ -105,6 +111,13 @@ def _parse(address: str | os.PathLike[str]) -> ClientConfig:
 
     text = address if isinstance(address, str) else address.__fspath__()
     return parse_address(text)
+
+
+def _check_compression(name: str) -> None:
+    from aiospice.client.decode import COMPRESSIONS
+
+    if name not in COMPRESSIONS:
+        raise LocalError(f"no compression is called {name!r}, only {', '.join(COMPRESSIONS)}")
 
 
 def _read(path: str | os.PathLike[str]) -> bytes:

@@ -330,7 +330,7 @@ class Session:
             if self._shell.core.ready:
                 raise self._absent((2, display), f"there is no display {display}")
             return False
-        return screen.marked and screen.ready
+        return screen.marked and screen.ready and not screen.backlog
 
     # -- input and devices -------------------------------------------------------------------------
 

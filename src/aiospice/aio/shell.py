@@ -7,19 +7,21 @@ asyncio and passes its events on.
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import time
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aiospice.aio.transport import Transport, open_transport
 from aiospice.client.connections import modules_for
 from aiospice.client.session import ClientSession
 from aiospice.effects import Close, Compute, Effect, Open, Pause, Resume
-from aiospice.errors import AiospiceError, StateError
+from aiospice.errors import AiospiceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from concurrent.futures import ThreadPoolExecutor
 
     from aiospice.aio.capture import CaptureFile
     from aiospice.aio.transport import Dial
@@ -74,6 +76,7 @@ class Shell:
         self._wires: dict[int, _Wire] = {}
         self._openings: dict[int, asyncio.Task[None]] = {}
         self._closing: set[_Wire] = set()
+        self._pool: ThreadPoolExecutor | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: float | None = None
         self._running = False
@@ -130,7 +133,22 @@ class Shell:
                 else:
                     wire.transport.resume()
         elif isinstance(effect, Compute):
-            raise StateError("this shell has nothing to compute")
+            self._compute(effect)
+
+    def _compute(self, effect: Compute) -> None:
+        """Do the job in a thread: kernels and libraries let go of the interpreter's lock."""
+        if self._pool is None:
+            from concurrent.futures import ThreadPoolExecutor
+
+            workers = min(4, os.cpu_count() or 1)
+            self._pool = ThreadPoolExecutor(workers, thread_name_prefix="aiospice")
+        done = self._loop.run_in_executor(self._pool, effect.job.run)
+        done.add_done_callback(lambda future: self._computed(effect.id, future))
+
+    def _computed(self, number: int, future: asyncio.Future[Any]) -> None:
+        if not future.cancelled():
+            self.core.computed(number, future.result(), self.now())
+            self.turn()
 
     def _drop(self, number: int) -> None:
         opening = self._openings.pop(number, None)
@@ -255,6 +273,9 @@ class Shell:
             if wire.transport is not None:
                 wire.transport.abort()
         self._wires.clear()
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+            self._pool = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

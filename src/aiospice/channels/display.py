@@ -38,7 +38,7 @@ class DisplayBatch(Event):
 
 
 class DisplayChannel(ClientChannel):
-    """Display: asks for images that can be decoded, and hands every message on."""
+    """Display: hands every message on, and may ask how images are to be packed."""
 
     handlers: ClassVar[dict[int, str]] = {
         display.InvalAllPixmaps.number: "_on_inval_all_pixmaps",
@@ -46,11 +46,11 @@ class DisplayChannel(ClientChannel):
         display.GlDraw.number: "_on_gl",
         display.QualityIndicator.number: "_on_quality_indicator",
     }
-    #: Until other codecs are there, images are asked for as they are.
-    compression: ClassVar[int] = ImageCompression.OFF
 
     def __init__(self, key: Key, framing: Framing, server_caps: tuple[int, ...] = ()) -> None:
         super().__init__(key, framing, server_caps)
+        #: `ImageCompression` to be asked for, INVALID: none.
+        self.compression: int = ImageCompression.INVALID
         self._after_waits: Event | None = None
 
     def start(self) -> list[Event]:
@@ -67,7 +67,8 @@ class DisplayChannel(ClientChannel):
         return []
 
     def _ask_for_compression(self) -> None:
-        if has(self.server_caps, DisplayCap.PREF_COMPRESSION):
+        wanted = self.compression != ImageCompression.INVALID
+        if wanted and has(self.server_caps, DisplayCap.PREF_COMPRESSION):
             self.send(display.PreferredCompression(image_compression=self.compression))
 
     def switch(self, framing: Framing, server_caps: tuple[int, ...]) -> None:

@@ -35,6 +35,11 @@ def add_common(parser: ArgumentParser) -> None:
     group.add_argument("--host-subject", metavar="SUBJECT", help="what the certificate must say")
     group.add_argument("--proxy", metavar="URL", help="http://HOST:PORT")
     group.add_argument("--timeout", metavar="SECONDS", type=limit, help="of each step (10)")
+    group.add_argument(
+        "--compression",
+        metavar="NAME",
+        help="of images: off, auto_glz, auto_lz, quic, glz, lz or lz4 (as the server likes)",
+    )
     group.add_argument("--capture", metavar="FILE", help="record the session as pcapng")
     group.add_argument(
         "--migrate-to",
@@ -91,6 +96,7 @@ async def connected(args: Namespace, *channels: str) -> AsyncIterator[Any]:
         "host_subject": args.host_subject,
         "proxy": args.proxy,
         "timeout": args.timeout,
+        "compression": args.compression,
         "migrate_to": tuple(args.migrate_to or ()),
         "channels": channels,
     }

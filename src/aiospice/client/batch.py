@@ -22,7 +22,13 @@ except ImportError:
 if cython.compiled:
     from cython.cimports.libc.string import memcpy
 
-__all__ = ["Changes", "run"]
+__all__ = ["COMPILED", "STOP", "Changes", "run"]
+
+#: Whether this runs compiled, and so most likely all kernels.
+COMPILED = cython.compiled
+
+#: What ``slow`` returns to end a run: this message has to wait.
+STOP = -2
 
 _DRAW_COPY: cython.int = 304
 _FIXED: cython.int = 57
@@ -33,9 +39,12 @@ _BITMAP: cython.int = 18
 class Changes:
     """What a run has done: draws, pixels, and the box of the primary surface that changed."""
 
-    __slots__ = ("bottom", "draws", "left", "pixels", "right", "top")
+    __slots__ = ("at", "bottom", "count", "draws", "left", "pixels", "right", "top")
 
     def __init__(self) -> None:
+        #: Where the run has got to, and how many messages that were.
+        self.at = 0
+        self.count = 0
         self.draws = 0
         self.pixels = 0
         self.left = self.top = 1 << 30
@@ -284,6 +293,7 @@ def _copy(view, body, size, target, width, height, job):
     known="long long",
     surface_id="long long",
     drawn="long long",
+    count="long long",
     draws="long long",
     pixels="long long",
     width="long long",
@@ -295,14 +305,15 @@ def run(data, surfaces, primary, slow):
 
     ``surfaces`` are a screen's (id to `Pixels`), ``primary`` the id of what is shown or None.
     ``slow(number, body)`` is called for every message that isn't a common one; it may change the
-    surfaces, and returns the id of what is shown then. Returns `Changes`.
+    surfaces, and returns the id of what is shown then (-1: nothing), or `STOP`, which ends the
+    run behind that message. Returns `Changes`.
     """
     changes = Changes()
     view = memoryview(data)
     end = len(view)
     at = 0
     known = -1
-    draws = pixels = 0
+    count = draws = pixels = 0
     width = height = 0
     target = bytearray(4)
     job = array("q", bytes(8 * _JOB))
@@ -312,6 +323,7 @@ def run(data, surfaces, primary, slow):
         size = _u32(view, at + 2)
         body = at + 6
         at = body + size
+        count += 1
         if number == _DRAW_COPY and size >= 4:
             surface_id = _u32(view, body)
             if surface_id != known:
@@ -335,7 +347,11 @@ def run(data, surfaces, primary, slow):
                     continue
         known = -1
         after = slow(number, data[body:at])
-        shown = -1 if after is None else after
+        if after == -2:
+            break
+        shown = after
+    changes.at = at
+    changes.count = count
     changes.draws = draws
     changes.pixels = pixels
     return changes

@@ -2,7 +2,12 @@ from collections.abc import Callable, Mapping
 
 from aiospice.canvas.pixels import Pixels
 
+COMPILED: bool
+STOP: int
+
 class Changes:
+    at: int
+    count: int
     draws: int
     pixels: int
     @property
@@ -12,5 +17,5 @@ def run(
     data: bytes,
     surfaces: Mapping[int, Pixels],
     primary: int | None,
-    slow: Callable[[int, bytes], int | None],
+    slow: Callable[[int, bytes], int],
 ) -> Changes: ...

@@ -1,21 +1,22 @@
-"""What a client keeps for its server: images and palettes, each under a number of the server's.
+"""What a client keeps for its server: images, palettes, and the window that GLZ copies from.
 
 The server decides what is kept and what is dropped, and knows how much there is room for, since
 the display channel's ``Init`` tells it. A server that goes on beyond twice that room breaks the
 protocol, so memory is bounded: `ImageCache` takes at most ``2 * limit * 4`` bytes of pixels (160
 MiB as it is by default) and at most `MAX_IMAGES` objects, a `PaletteCache` `MAX_PALETTES` times
-256 colours.
+256 colours, the GLZ window four times what it was announced as (64 MiB).
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aiospice.channels.display import PIXMAP_CACHE_PIXELS
+from aiospice.channels.display import GLZ_WINDOW_PIXELS, PIXMAP_CACHE_PIXELS
 from aiospice.errors import RemoteProtocolError
 
 if TYPE_CHECKING:
     from aiospice.canvas.pixels import Pixels
+    from aiospice.codecs.glz import GlzWindow
 
 __all__ = [
     "IMAGE_CACHE_PIXELS",
@@ -141,9 +142,27 @@ class PaletteCache:
 class Caches:
     """What all display channels of a session share."""
 
-    def __init__(self, image_pixels: int = IMAGE_CACHE_PIXELS) -> None:
+    def __init__(
+        self, image_pixels: int = IMAGE_CACHE_PIXELS, glz_pixels: int = GLZ_WINDOW_PIXELS
+    ) -> None:
         self.images = ImageCache(image_pixels)
+        self._glz_pixels = glz_pixels
+        self._glz: GlzWindow | None = None
+
+    @property
+    def glz(self) -> GlzWindow:
+        """The window of GLZ images, made when the first one comes."""
+        if self._glz is None:
+            from aiospice.codecs.glz import GlzWindow
+
+            self._glz = GlzWindow(self._glz_pixels)
+        return self._glz
+
+    def has_glz(self, image_id: int) -> bool:
+        """Whether that GLZ image has come."""
+        return self._glz is not None and image_id in self._glz
 
     def clear(self) -> None:
         """Forget everything: for a session that starts over with a server that knows nothing."""
         self.images.clear()
+        self._glz = None

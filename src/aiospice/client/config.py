@@ -34,6 +34,9 @@ class ClientConfig(NamedTuple):
     timeout: float = 10.0
     #: Channel types to open (``display``, ``inputs``, ...); None: all that the server offers.
     channels: tuple[str, ...] | None = None
+    #: How images are to be packed (`aiospice.client.decode.COMPRESSIONS`), empty: as the server
+    #: likes.
+    compression: str = ""
     #: Offer the short data header.
     mini_header: bool = True
     #: OpenSSL's cipher list for TLS up to 1.2, empty: the library's.

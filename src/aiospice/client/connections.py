@@ -32,7 +32,13 @@ CHANNEL_CAPS: dict[int, tuple[int, ...]] = {
         MainCap.AGENT_CONNECTED_TOKENS,
         MainCap.SEAMLESS_MIGRATE,
     ),
-    2: (DisplayCap.MONITORS_CONFIG, DisplayCap.A8_SURFACE, DisplayCap.PREF_COMPRESSION),
+    2: (
+        DisplayCap.MONITORS_CONFIG,
+        DisplayCap.COMPOSITE,
+        DisplayCap.A8_SURFACE,
+        DisplayCap.LZ4_COMPRESSION,
+        DisplayCap.PREF_COMPRESSION,
+    ),
     5: (PlaybackCap.VOLUME, PlaybackCap.LATENCY),
     6: (RecordCap.VOLUME,),
     9: (VmcCap.DATA_COMPRESS_LZ4,),
@@ -61,6 +67,7 @@ _DISPLAY_MODULES = (
     "wire.draw",
     "channels.display",
     "canvas.raster",
+    "codecs.image",
     "client.images",
     "client.draws",
     "client.screen",
@@ -221,10 +228,18 @@ class Connections:
             return
         if channel.waits or channel.phase is ChannelPhase.FROZEN:
             self._park(link)
+        elif self._behind(channel):
+            if not link.paused:
+                link.paused = True
+                self._effects.append(Pause(link.number))
         elif link.paused:
             link.paused = False
             if channel.key not in self.stopped:
                 self._effects.append(Resume(link.number))
+
+    def _behind(self, channel: ClientChannel) -> bool:
+        """Whether more has come on a channel than could be carried out."""
+        return False
 
     def _park(self, link: ChannelLink) -> None:
         """What the connection has brought has to wait."""

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from aiospice.client.images import ImageReader
     from aiospice.wire.shapes import DisplayBase, Point16, Rect, Transform
 
-__all__ = ["Drawn", "Draws", "box_of"]
+__all__ = ["Drawn", "Draws", "box_of", "images_of"]
 
 #: What was touched, and how many pixels.
 Drawn = tuple[Region, int]
@@ -135,6 +135,14 @@ def _dashes(
     return clip.cut(spans, budget)
 
 
+def images_of(message: Any) -> list[Image]:
+    """The images that a message draws with, but for masks of one bit."""
+    brushes = [getattr(message, name, None) for name in ("brush", "fore_brush", "back_brush")]
+    images = [getattr(message, "src_bitmap", None), getattr(message, "mask_bitmap", None)]
+    images += [brush.body.pat for brush in brushes if brush and isinstance(brush.body, Pattern)]
+    return [image for image in images if image is not None]
+
+
 class Draws:
     """Carries out draws. ``surfaces`` belongs to the screen, ``reader`` makes images of messages.
 
@@ -217,10 +225,7 @@ class Draws:
         """Keep the images and palettes of a message that isn't drawn, for those that follow."""
         surface = self.surfaces.get(message.base.surface_id)
         format = surface.format if surface is not None else XRGB
-        brushes = [getattr(message, name, None) for name in ("brush", "fore_brush", "back_brush")]
-        images = [getattr(message, "src_bitmap", None), getattr(message, "mask_bitmap", None)]
-        images += [brush.body.pat for brush in brushes if brush and isinstance(brush.body, Pattern)]
-        for image in images:
+        for image in images_of(message):
             self.reader.touch(image, format)
 
     def pattern(self, brush: Brush, surface: Pixels) -> Pixels | None:

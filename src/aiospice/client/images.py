@@ -1,102 +1,298 @@
-"""From an image in a message to pixels: the caches, and whatever can be decoded."""
+"""From an image in a message to pixels: the caches, the codecs, and the wait for either.
+
+Facts: ``canvas_get_image_internal`` and ``canvas_get_lz`` in spice-common
+``common/canvas_base.c``.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from aiospice.canvas.bitmap import INDEXED, bitmap_pixels
-from aiospice.canvas.pixels import A1, RGB565, XRGB, Pixels
+from aiospice.canvas.pixels import A1, A8, RGB555, RGB565, XRGB, Pixels
+from aiospice.client.decode import GLZ, LOSSY, DecodeJob, Result, is_heavy, job_for, pixels_of
+from aiospice.errors import AiospiceError, DecodeError, MissingProgram
 from aiospice.wire.images import (
+    BinaryData,
     BitmapData,
     BitmapFlags,
     BitmapFormat,
     Image,
     ImageFlags,
     ImageType,
+    LzPltData,
 )
 
 if TYPE_CHECKING:
-    from aiospice.client.caches import ImageCache, PaletteCache
+    from aiospice.client.caches import Caches, PaletteCache
 
-__all__ = ["CannotDraw", "ImageReader"]
+__all__ = ["MAX_JOBS", "MAX_JOB_PIXELS", "CannotDraw", "ImageReader", "NotYet", "Reading"]
+
+#: Images of one screen that are decoded ahead at the same time, and their pixels; the one that the
+#: first message needs is decoded whatever its size.
+MAX_JOBS = 8
+MAX_JOB_PIXELS = 1 << 24
 
 _CACHED = (ImageType.FROM_CACHE, ImageType.FROM_CACHE_LOSSLESS)
 _ONE_BIT = (BitmapFormat.BIT1_LE, BitmapFormat.BIT1_BE)
 _KEEP = ImageFlags.CACHE_ME | ImageFlags.CACHE_REPLACE_ME
+_NAMES = {int(type): type.name for type in ImageType}
 
 
 class CannotDraw(Exception):
     """Something isn't drawn; ``reason`` is one of a fixed set. Never leaves `Screen.apply`."""
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(reason)
         self.reason = reason
+        self.detail = detail
+
+
+class NotYet(Exception):
+    """An image isn't there yet: it is being decoded, or copies from one that has to come.
+
+    Never leaves `Screen.apply`, which tries the message again later.
+    """
+
+    def __init__(self, glz_id: int | None = None) -> None:
+        super().__init__(glz_id)
+        #: The GLZ image that has to come first; None: a job has to end.
+        self.glz_id = glz_id
+
+
+class Reading:
+    """What has been read for one message, which may have to be tried more than once.
+
+    What reading an image does to the caches is done once. Images are told apart by what they are,
+    not by what they say, which a pickled copy keeps.
+    """
+
+    __slots__ = ("images", "jobs")
+
+    def __init__(self) -> None:
+        self.images: list[tuple[Image, Pixels]] = []
+        self.jobs: list[tuple[Image, int]] = []
+
+    def image(self, image: Image) -> Pixels | None:
+        """The pixels, if the image has been read."""
+        for known, pixels in self.images:
+            if known is image:
+                return pixels
+        return None
+
+    def job(self, image: Image) -> int | None:
+        """The number of the image's job, if it has been started."""
+        for known, number in self.jobs:
+            if known is image:
+                return number
+        return None
 
 
 class ImageReader:
     """Makes pixels of images, keeps and finds what is to be cached."""
 
-    def __init__(self, images: ImageCache, palettes: PaletteCache) -> None:
-        self.images = images
+    def __init__(self, caches: Caches, palettes: PaletteCache) -> None:
+        self.caches = caches
+        self.images = caches.images
         self.palettes = palettes
+        #: What the present message has read.
+        self.reading = Reading()
+        #: Jobs to be started, the pixels of those whose result hasn't been taken, and results.
+        self.wanted: list[tuple[int, DecodeJob]] = []
+        self.held: dict[int, int] = {}
+        self.results: dict[int, Result] = {}
+        #: Images that have come, by the name of their type.
+        self.counts: dict[str, int] = {}
+        self._last_job = 0
+
+    def clear(self) -> None:
+        """Forget all jobs; what they come to is dropped when it comes."""
+        self.reading = Reading()
+        self.wanted.clear()
+        self.held.clear()
+        self.results.clear()
 
     def touch(self, image: Image | None, target: int) -> None:
         """Do for an image of which nothing is visible what later images rely on."""
         if image is None or image.descriptor.type == ImageType.SURFACE:
             return
         body = image.body
-        palette = isinstance(body, BitmapData) and body.flags & BitmapFlags.PAL_CACHE_ME
-        if image.descriptor.flags & _KEEP or palette:
+        palette = isinstance(body, (BitmapData, LzPltData)) and body.flags & (
+            BitmapFlags.PAL_CACHE_ME
+        )
+        if image.descriptor.flags & _KEEP or palette or image.descriptor.type in GLZ:
             self.pixels(image, target)
+        else:
+            self._count(image)
 
     def pixels(self, image: Image, target: int) -> Pixels:
         """The image's pixels, in a format of its own, for a surface of format ``target``.
 
-        Raises `CannotDraw` for what isn't decoded (yet) or isn't in the cache, and
-        `RemoteProtocolError` for what no peer may send.
+        Raises `CannotDraw` for what can't be decoded or isn't in the cache, `NotYet` for what has
+        to wait, and `RemoteProtocolError` for what no peer may send.
         """
+        known = self.reading.image(image)
+        if known is not None:
+            return known
         head = image.descriptor
         if head.type in _CACHED:
             kept = self.images.get(head.id, lossless=head.type == ImageType.FROM_CACHE_LOSSLESS)
             if kept is None:
                 raise CannotDraw("the image is not in the cache")
+            self._count(image)
             return kept
         pixels = self._decoded(image, target)
+        self._count(image)
         if head.flags & ImageFlags.HIGH_BITS_SET and pixels.format == XRGB:
             pixels = _high_bits_set(pixels)
-        if head.flags & ImageFlags.CACHE_ME:
-            self.images.put(head.id, pixels)
-        elif head.flags & ImageFlags.CACHE_REPLACE_ME:
-            self.images.replace(head.id, pixels)
+        self._keep(image, pixels)
+        self.reading.images.append((image, pixels))
         return pixels
+
+    def _keep(self, image: Image, pixels: Pixels) -> None:
+        head = image.descriptor
+        if head.flags & ImageFlags.CACHE_ME:
+            self.images.put(head.id, pixels, lossy=head.type in LOSSY)
+        elif head.flags & ImageFlags.CACHE_REPLACE_ME:
+            if head.type in LOSSY:
+                raise CannotDraw("an image with losses is to replace one without")
+            self.images.replace(head.id, pixels)
 
     def mask(self, image: Image) -> Pixels:
         """The pixels of a mask, format A1; raises as `pixels` does. Kept as it is, not inverted."""
         body = image.body
         if isinstance(body, BitmapData) and body.format not in _ONE_BIT:
             raise CannotDraw("the mask is not of 1 bit")
+        if body is not None and not isinstance(body, BitmapData):
+            raise CannotDraw("the mask is not of 1 bit")
         mask = self.pixels(image, A1)
         if mask.format != A1:
             raise CannotDraw("the mask is not of 1 bit")
         return mask
 
+    def start_early(self, image: Image, reading: Reading) -> bool:
+        """Decode an image of a message that has to wait, if that is worth a thread.
+
+        False when as much is being decoded as may be.
+        """
+        if not is_heavy(image) or reading.job(image) is not None:
+            return True
+        pixels = image.descriptor.width * image.descriptor.height
+        if len(self.held) >= MAX_JOBS or sum(self.held.values()) + pixels > MAX_JOB_PIXELS:
+            return False
+        self._start(image, reading)
+        return True
+
+    def computed(self, number: int, result: Result) -> None:
+        """A job has ended. One that nobody waits for any more is passed over."""
+        if number in self.held:
+            self.results[number] = result
+
+    def done(self, reading: Reading) -> None:
+        """A message is done with: drop what was kept for it."""
+        for _, number in reading.jobs:
+            self.results.pop(number, None)
+            self.held.pop(number, None)
+
+    # Decoding
+
+    def _count(self, image: Image) -> None:
+        name = _NAMES[image.descriptor.type]
+        self.counts[name] = self.counts.get(name, 0) + 1
+
     def _decoded(self, image: Image, target: int) -> Pixels:
-        if isinstance(image.body, BitmapData):
-            return self._bitmap(image.body, target)
-        raise CannotDraw(f"{ImageType(image.descriptor.type).name} images are not decoded")
+        body = image.body
+        if isinstance(body, BitmapData):
+            return self._bitmap(body, target)
+        try:
+            if image.descriptor.type in GLZ:
+                return self._glz(image)
+            palette = self._lz_palette(body, target) if isinstance(body, LzPltData) else None
+            result = self._result(image, palette)
+        except (DecodeError, MissingProgram) as error:
+            raise _damaged(image, error) from None
+        assert isinstance(result, Pixels)
+        return result
+
+    def _result(self, image: Image, palette: tuple[int, ...] | None = None) -> Pixels | bytes:
+        """What the image's job comes to, done here unless it is worth a thread."""
+        number = self.reading.job(image)
+        if number is None and is_heavy(image):
+            number = self._start(image, self.reading)
+        if number is None:
+            result = job_for(image, palette).run()
+        else:
+            if number not in self.results:
+                raise NotYet()
+            result = self.results[number]
+        if isinstance(result, AiospiceError):
+            raise result
+        return result
+
+    def _start(self, image: Image, reading: Reading) -> int:
+        self._last_job += 1
+        number = self._last_job
+        self.wanted.append((number, job_for(image)))
+        self.held[number] = image.descriptor.width * image.descriptor.height
+        reading.jobs.append((image, number))
+        return number
+
+    def _glz(self, image: Image) -> Pixels:
+        from aiospice.codecs import glz
+
+        head, body, window = image.descriptor, image.body, self.caches.glz
+        if head.type == ImageType.ZLIB_GLZ_RGB:
+            stream = self._inflated(image)
+        else:
+            assert isinstance(body, BinaryData)
+            stream = body.data
+        try:
+            found = glz.decode(stream, window)
+        except DecodeError:
+            window.lose(stream)
+            raise
+        if isinstance(found, glz.NeedsImage):
+            raise NotYet(found.id)
+        return pixels_of(found, head.width, head.height)
+
+    def _inflated(self, image: Image) -> bytes:
+        """The GLZ stream of a deflated image, inflated once however often it is tried."""
+        number = self.reading.job(image)
+        stream = self._result(image)
+        assert isinstance(stream, bytes)
+        if number is None:  # it may have to wait for another image: keep what there is
+            self._last_job += 1
+            self.reading.jobs.append((image, self._last_job))
+            self.results[self._last_job] = stream
+        return stream
+
+    def _lz_palette(self, body: LzPltData, target: int) -> tuple[int, ...]:
+        palette = self._palette(body)
+        if palette is None:
+            raise CannotDraw("the palette is not in the cache")
+        if target == RGB555:
+            return tuple(map(_widened, palette))
+        if target in (RGB565, A8, A1):
+            raise CannotDraw("palettes are defined for 32 bit and 16_555 surfaces")
+        return palette
+
+    def _palette(self, body: BitmapData | LzPltData) -> tuple[int, ...] | None:
+        """The palette of an image, kept if that is asked for."""
+        if body.flags & BitmapFlags.PAL_FROM_CACHE:
+            return self.palettes.get(body.palette_id or 0)
+        if body.palette is None:
+            return None
+        if body.flags & BitmapFlags.PAL_CACHE_ME:
+            self.palettes.put(body.palette.unique, body.palette.ents)
+        return body.palette.ents
 
     def _bitmap(self, bitmap: BitmapData, target: int) -> Pixels:
-        palette: tuple[int, ...] | None = None
-        if bitmap.flags & BitmapFlags.PAL_FROM_CACHE:
-            palette = self.palettes.get(bitmap.palette_id or 0)
-            if palette is None and bitmap.format in INDEXED and target != A1:
-                raise CannotDraw("the palette is not in the cache")
-        elif bitmap.palette is not None:
-            palette = bitmap.palette.ents
-            if bitmap.flags & BitmapFlags.PAL_CACHE_ME:
-                self.palettes.put(bitmap.palette.unique, palette)
+        palette = self._palette(bitmap)
+        missing = palette is None and bitmap.flags & BitmapFlags.PAL_FROM_CACHE
+        if missing and bitmap.format in INDEXED and target != A1:
+            raise CannotDraw("the palette is not in the cache")
         if bitmap.format in INDEXED and target == RGB565:
-            raise CannotDraw("palettes for 16_565 surfaces are not defined")
+            raise CannotDraw("palettes are defined for 32 bit and 16_555 surfaces")
         if bitmap.format == BitmapFormat.INVALID or not (bitmap.x and bitmap.y):
             raise CannotDraw("the image is empty")
         return bitmap_pixels(
@@ -109,6 +305,20 @@ class ImageReader:
             palette=palette,
             target=target,
         )
+
+
+def _damaged(image: Image, error: AiospiceError) -> CannotDraw:
+    name = _NAMES[image.descriptor.type]
+    if isinstance(error, MissingProgram):
+        return CannotDraw(f"{name} images need a library that is missing", str(error))
+    return CannotDraw(f"the {name} image is damaged", str(error))
+
+
+def _widened(colour: int) -> int:
+    """A colour of 15 bits as one of 32, its high bits repeated below."""
+    red, green, blue = colour >> 10 & 31, colour >> 5 & 31, colour & 31
+    parts = [part << 3 | part >> 2 for part in (red, green, blue)]
+    return parts[0] << 16 | parts[1] << 8 | parts[2]
 
 
 def _high_bits_set(pixels: Pixels) -> Pixels:

@@ -3,6 +3,10 @@
 `Screen.apply` takes the messages of the channel one by one and returns what came of them. It is
 plain data: pixels in byte arrays, everything else in small classes.
 
+Order. A message whose image isn't decoded yet (that is done elsewhere, `Screen.take_jobs` and
+`Screen.computed`) or copies from one that has not come waits, and so do all behind it; images of
+the next few are decoded meanwhile (`aiospice.client.backlog`).
+
 Memory. The surfaces of a screen take at most `Screen.surface_bytes` (1 GiB unless set otherwise),
 one surface or image at most 512 MiB; a draw may need up to three times its image for the moment.
 Images that are kept belong to `aiospice.client.caches`, which has its own limit.
@@ -21,10 +25,11 @@ from aiospice.canvas import raster
 from aiospice.canvas.pixels import BYTES, FORMAT_NAMES, RGB555, XRGB, Pixels, check_size
 from aiospice.canvas.region import Box, bounds
 from aiospice.channels.events import Event
-from aiospice.client.batch import run
+from aiospice.client.backlog import Backlog, Run, Waiting
+from aiospice.client.batch import STOP, run
 from aiospice.client.caches import Caches, PaletteCache
-from aiospice.client.draws import Draws, box_of
-from aiospice.client.images import CannotDraw, ImageReader
+from aiospice.client.draws import Draws, box_of, images_of
+from aiospice.client.images import CannotDraw, ImageReader, NotYet
 from aiospice.client.picture import Picture
 from aiospice.errors import RemoteProtocolError, StateError
 from aiospice.wire import display
@@ -33,6 +38,7 @@ from aiospice.wire.registry import find
 from aiospice.wire.shapes import Clip, ClipType, DisplayBase
 
 if TYPE_CHECKING:
+    from aiospice.client.decode import DecodeJob, Result
     from aiospice.wire.message import Message
 
 __all__ = [
@@ -133,7 +139,9 @@ class NotDrawn(Event):
     surface_id: int
     #: Left, top, right and bottom of where it should have been.
     box: tuple[int, int, int, int]
+    #: One of a fixed set; what more there is to say is in ``detail``.
     reason: str
+    detail: str
 
 
 class Monitor:
@@ -221,9 +229,15 @@ class Screen:
         self.pixels = 0
         #: How often something wasn't drawn, by message name and reason.
         self.not_drawn: dict[tuple[str, str], int] = {}
+        #: What has come and can't be carried out yet.
+        self.backlog = Backlog()
+        #: The GLZ image that the first message of the backlog waits for, None: for none.
+        self.needs_glz: int | None = None
+        self._stuck: Waiting | None = None
         self._held = 0
         self._drawn_on_primary = False
-        self._draws = Draws(self.surfaces, ImageReader(caches.images, self.palettes))
+        self._reader = ImageReader(caches, self.palettes)
+        self._draws = Draws(self.surfaces, self._reader)
 
     @property
     def ready(self) -> bool:
@@ -238,6 +252,11 @@ class Screen:
         shown = self.surfaces[self.primary]
         return (shown.width, shown.height)
 
+    @property
+    def images(self) -> dict[str, int]:
+        """How many images have come, by the name of their type (``QUIC``, ``LZ_RGB``, ...)."""
+        return dict(self._reader.counts)
+
     def snapshot(self) -> Picture:
         """A copy of what is shown; `StateError` when there is no surface to show."""
         if self.primary is None:
@@ -251,6 +270,9 @@ class Screen:
         The images are the session's and stay: see `Caches.clear`.
         """
         events: list[Event] = [self._gone(surface_id) for surface_id in list(self.surfaces)]
+        self.backlog.clear()
+        self._reader.clear()
+        self._stuck = self.needs_glz = None
         self.palettes.clear()
         self.streams.clear()
         self.monitors = ()
@@ -261,8 +283,78 @@ class Screen:
         """Carry out one message of the display channel and tell what came of it.
 
         Raises `RemoteProtocolError` for sizes, numbers and images that no server may send; a
-        message that isn't about the screen gives no events.
+        message that isn't about the screen gives no events. One that has to wait gives its events
+        later, from `computed` or `go_on`.
         """
+        return self._take_in(Waiting(message))
+
+    def apply_batch(self, data: bytes, count: int) -> list[Event]:
+        """Carry out a run of ``count`` messages with mini headers; events of draws are summed up.
+
+        Raises as `apply` does, and `DecodeError`; what came before the bad message is done then.
+        """
+        return self._take_in(Run(data, count))
+
+    def take_jobs(self) -> list[tuple[int, DecodeJob]]:
+        """Images to be decoded elsewhere, each once: a number for `computed`, and the job."""
+        jobs, self._reader.wanted = self._reader.wanted, []
+        return jobs
+
+    def computed(self, number: int, result: Result) -> list[Event]:
+        """A job has ended, in whatever order: carry out what waited for it; raises as `apply`."""
+        self._reader.computed(number, result)
+        return self.go_on()
+
+    def go_on(self) -> list[Event]:
+        """Carry out what has been waiting, as far as that is possible now; raises as `apply`."""
+        events: list[Event] = []
+        self._stuck = None
+        while self.backlog and self._stuck is None:
+            events += self._do(self.backlog.take())
+        self._look_ahead()
+        return events
+
+    def _take_in(self, item: Waiting | Run) -> list[Event]:
+        events: list[Event] = []
+        if self.backlog:
+            self.backlog.add(item)
+        else:
+            events = self._do(item)
+        self._look_ahead()
+        return events
+
+    def _look_ahead(self) -> None:
+        """Have images decoded that will be needed soon."""
+        if not self.backlog:
+            return
+        for waiting in self.backlog.ahead():
+            for image in images_of(waiting.message):
+                if not self._reader.start_early(image, waiting.reading):
+                    return
+
+    def _do(self, item: Waiting | Run) -> list[Event]:
+        """Carry out what comes first, or put it back."""
+        if isinstance(item, Run):
+            return self._run(item)
+        events = self._try(item)
+        if self._stuck is not None:
+            self.backlog.put_back(item)
+        return events
+
+    def _try(self, waiting: Waiting) -> list[Event]:
+        """Carry a message out; if it has to wait it is stuck, and nothing has happened."""
+        self._reader.reading = waiting.reading
+        self._stuck = self.needs_glz = None
+        try:
+            events = self._carry_out(waiting.message)
+        except NotYet as error:
+            self._stuck = waiting
+            self.needs_glz = error.glz_id
+            return []
+        self._reader.done(waiting.reading)
+        return events
+
+    def _carry_out(self, message: Message) -> list[Event]:
         name = Draws.handlers.get(message.number)
         other = self.handlers.get(message.number)
         try:
@@ -273,35 +365,39 @@ class Screen:
             events: list[Event] = getattr(self, other)(message)
             return events
         except CannotDraw as error:
-            return [self._left_out(message, error.reason)]
+            return [self._left_out(message, error.reason, error.detail)]
         except RemoteProtocolError as error:
             error.message = error.message or type(message).__name__
             error.where = error.where or f"display:{self.id}"
             raise
 
-    def apply_batch(self, data: bytes) -> list[Event]:
-        """Carry out a run of messages with mini headers; events of draws are summed up.
-
-        Raises as `apply` does, and `DecodeError`; what came before the bad message is done then.
-        """
+    def _run(self, item: Run) -> list[Event]:
         events: list[Event] = []
+        self._stuck = None
 
-        def one(number: int, body: bytes) -> int | None:
+        def one(number: int, body: bytes) -> int:
             kind = find(2, SERVER, number)
             if kind is not None:
-                events.extend(self.apply(kind.parse(body)))
-            return self.primary
+                events.extend(self._try(Waiting(kind.parse(body), len(body))))
+                if self._stuck is not None:
+                    return STOP
+            return -1 if self.primary is None else self.primary
 
+        data = item.rest()
         changes = run(data, self.surfaces, self.primary, one)
         self.draws += changes.draws
         self.pixels += changes.pixels
+        if changes.count < item.count:
+            self.backlog.put_back(Run(data, item.count - changes.count, changes.at))
+        if self._stuck is not None:
+            self.backlog.put_back(self._stuck)
         box = changes.box
         if box is not None:
             self._drawn_on_primary = True
             events.append(self._changed(box))
         return events
 
-    def _left_out(self, message: Any, reason: str) -> NotDrawn:
+    def _left_out(self, message: Any, reason: str, detail: str) -> NotDrawn:
         what = type(message).__name__
         self.not_drawn[what, reason] = self.not_drawn.get((what, reason), 0) + 1
         base = getattr(message, "base", None)
@@ -311,7 +407,9 @@ class Screen:
             surface_id, box = base.surface_id, box_of(base.box)
         elif stream is not None:
             surface_id, box = stream.surface_id, stream.dest
-        return NotDrawn(display=self.id, what=what, surface_id=surface_id, box=box, reason=reason)
+        return NotDrawn(
+            display=self.id, what=what, surface_id=surface_id, box=box, reason=reason, detail=detail
+        )
 
     # Surfaces
 

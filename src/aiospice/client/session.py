@@ -20,6 +20,7 @@ from aiospice.channels.main import (
 )
 from aiospice.client.connections import MAIN
 from aiospice.client.moving import Moving
+from aiospice.effects import Compute
 from aiospice.errors import (
     AiospiceError,
     CertificateError,
@@ -36,6 +37,7 @@ from aiospice.wire import main
 from aiospice.wire.channels import channel_name
 
 if TYPE_CHECKING:
+    from aiospice.channels.display import DisplayChannel
     from aiospice.client.config import ClientConfig
     from aiospice.client.cursor import CursorTracker
     from aiospice.client.screen import Screen
@@ -50,8 +52,12 @@ __all__ = [
     "SessionReady",
 ]
 
-#: No channel waits longer than this for another one (WAIT_FOR_CHANNELS).
+#: No channel waits longer than this for another one (WAIT_FOR_CHANNELS), or for an image of its.
 WAIT_SECONDS = 30.0
+#: Bytes of display messages that wait for an image; beyond, the channel isn't read.
+BACKLOG_LIMIT = 4 << 20
+#: The number of a job is that of its display, and behind it so many bits of the display's own.
+_JOB_BITS = 48
 _KNOWN_TYPES = (1, 2, 3, 4, 5, 6, 8, 9, 10, 11)
 
 
@@ -93,6 +99,17 @@ class SessionEnded(Event):
     error: AiospiceError | None
 
 
+class _Computed(Event):
+    """A job of a display has ended."""
+
+    number: int
+    result: Any
+
+
+class _ImageCame(Event):
+    """The image that a display waited for has come on another one."""
+
+
 class ClientSession(Moving):
     """See the module's text. Plain data: it pickles at any moment, and the copy carries on."""
 
@@ -113,6 +130,7 @@ class ClientSession(Moving):
         #: Why channels that the server offers could not be opened.
         self.refused: dict[tuple[int, int], AiospiceError] = {}
         self._wait_deadlines: dict[tuple[int, int], float] = {}
+        self._image_deadlines: dict[tuple[int, int], float] = {}
         self._looking_at_waits = False
         self._clock = 0.0
 
@@ -207,6 +225,7 @@ class ClientSession(Moving):
         times = [link.deadline for link in self.links.values() if link.deadline is not None]
         times += self._next_move_wake()
         times += self._wait_deadlines.values()
+        times += self._image_deadlines.values()
         if self._step is not None:
             times.append(self._step[1])
         return min(times, default=None)
@@ -234,16 +253,30 @@ class ClientSession(Moving):
                 )
             )
             return
-        for key, deadline in list(self._wait_deadlines.items()):
+        self._give_up_waits(self._wait_deadlines, "another channel", now)
+        self._give_up_waits(self._image_deadlines, "an image that a GLZ image copies from", now)
+        self._wake_move(now)
+        self._answer()
+
+    def _give_up_waits(
+        self, deadlines: dict[tuple[int, int], float], what: str, now: float
+    ) -> None:
+        for key, deadline in list(deadlines.items()):
             if deadline <= now:
-                del self._wait_deadlines[key]
+                del deadlines[key]
                 error = RemoteProtocolError(
-                    f"waited {WAIT_SECONDS:g} s for another channel", where=channel_name(*key)
+                    f"waited {WAIT_SECONDS:g} s for {what}", where=channel_name(*key)
                 )
                 if key in self.channels:
                     self._connection_lost(self.channels[key], error, now)
-        self._wake_move(now)
-        self._answer()
+
+    def computed(self, number: int, result: Any, now: float) -> None:
+        """What a `Compute` effect asked for is done; results may come in any order."""
+        self._clock = now
+        channel = self.channels.get((2, number >> _JOB_BITS))
+        if self.phase is not SessionPhase.CLOSED and channel is not None:
+            job = number & ((1 << _JOB_BITS) - 1)
+            self._deliver(channel, [_Computed(number=job, result=result)], now)
 
     def leave(self, key: tuple[int, int]) -> None:
         """Close one channel from here."""
@@ -334,11 +367,14 @@ class ClientSession(Moving):
     def _prepare(self, channel: ClientChannel) -> None:
         if channel.key[0] == 2:
             from aiospice.client.caches import Caches
+            from aiospice.client.decode import compression_for
             from aiospice.client.screen import Screen
 
             if self._caches is None:
                 self._caches = Caches()
             self.screens[channel.key[1]] = Screen(channel.key[1], self._caches)
+            display: DisplayChannel = channel  # type: ignore[assignment]
+            display.compression = compression_for(self.config.compression, display.server_caps)
         elif channel.key[0] == 4:
             from aiospice.client.cursor import CursorTracker
 
@@ -349,6 +385,7 @@ class ClientSession(Moving):
             self._caches.clear()  # shared by all displays, whose channels follow main
         elif channel.key[0] == 2:
             self._events += self.screens[channel.key[1]].reset()
+            self._image_deadlines.pop(channel.key, None)
         elif channel.key[0] == 4:
             self.cursors[channel.key[1]].reset()
 
@@ -444,12 +481,37 @@ class ClientSession(Moving):
     def _on_display(self, channel: ClientChannel, event: Any, now: float) -> None:
         screen = self.screens.get(channel.key[1])
         if screen is not None:
-            self._events += screen.apply(event.message)
+            self._drawn(screen, screen.apply(event.message), now)
 
     def _on_display_batch(self, channel: ClientChannel, event: Any, now: float) -> None:
         screen = self.screens.get(channel.key[1])
         if screen is not None:
-            self._events += screen.apply_batch(event.data)
+            self._drawn(screen, screen.apply_batch(event.data, event.count), now)
+
+    def _on_computed(self, channel: ClientChannel, event: _Computed, now: float) -> None:
+        screen = self.screens[channel.key[1]]
+        self._drawn(screen, screen.computed(event.number, event.result), now)
+
+    def _on_image_came(self, channel: ClientChannel, event: _ImageCame, now: float) -> None:
+        screen = self.screens[channel.key[1]]
+        self._drawn(screen, screen.go_on(), now)
+
+    def _drawn(self, screen: Screen, events: list[Event], now: float) -> None:
+        """Pass on what has happened to a screen, and have computed what it asks for."""
+        self._events += events
+        for job, what in screen.take_jobs():
+            self._effects.append(Compute(screen.id << _JOB_BITS | job, what))
+        self._image_deadlines.pop((2, screen.id), None)
+        if screen.needs_glz is not None:
+            if len(self.screens) == 1:
+                raise RemoteProtocolError(
+                    f"a GLZ image copies from image {screen.needs_glz}, which has not come"
+                )
+            self._image_deadlines[2, screen.id] = now + WAIT_SECONDS
+
+    def _behind(self, channel: ClientChannel) -> bool:
+        screen = self.screens.get(channel.key[1]) if channel.key[0] == 2 else None
+        return screen is not None and screen.backlog.size > BACKLOG_LIMIT
 
     def _on_cursor(self, channel: ClientChannel, event: Any, now: float) -> None:
         tracker = self.cursors.get(channel.key[1])
@@ -467,8 +529,13 @@ class ClientSession(Moving):
             return
         self._looking_at_waits = True
         try:
-            while (channel := self._next_released(now)) is not None:
-                self._deliver(channel, channel.released(now), now)
+            while self.phase is not SessionPhase.CLOSED:
+                if (channel := self._next_released(now)) is not None:
+                    self._deliver(channel, channel.released(now), now)
+                elif (channel := self._next_supplied()) is not None:
+                    self._deliver(channel, [_ImageCame()], now)
+                else:
+                    break
         finally:
             self._looking_at_waits = False
 
@@ -480,12 +547,26 @@ class ClientSession(Moving):
         for key, channel in waiting.items():
             for wait in channel.waits:
                 other = self.channels.get((wait.channel_type, wait.channel_id))
-                if other is not None and other.serial < wait.message_serial:
+                if other is not None and self._serial(other) < wait.message_serial:
                     self._wait_deadlines.setdefault(key, now + WAIT_SECONDS)
                     break
             else:
                 self._wait_deadlines.pop(key, None)
                 return channel
+        return None
+
+    def _serial(self, channel: ClientChannel) -> int:
+        """Messages of a channel that have been carried out."""
+        screen = self.screens.get(channel.key[1]) if channel.key[0] == 2 else None
+        return channel.serial - (0 if screen is None else screen.backlog.messages)
+
+    def _next_supplied(self) -> ClientChannel | None:
+        """A display that waited for a GLZ image which has come by now."""
+        for screen in self.screens.values():
+            if screen.needs_glz is not None and self._caches.has_glz(screen.needs_glz):
+                channel = self.channels.get((2, screen.id))
+                if channel is not None and channel.phase is not ChannelPhase.CLOSED:
+                    return channel
         return None
 
     # -- the end -------------------------------------------------------------------------------
@@ -535,6 +616,7 @@ class ClientSession(Moving):
             channel.phase = ChannelPhase.CLOSED
         self._over_deadline = self._drain_deadline = self._retry_at = None
         self._wait_deadlines = {}
+        self._image_deadlines = {}
         self._step = None
         self._events.append(SessionEnded(error=error))
 
@@ -563,6 +645,8 @@ _HANDLERS: dict[str, Any] = {
     "MigrationRequested": ClientSession._on_migration,
     "DisplayMessage": ClientSession._on_display,
     "DisplayBatch": ClientSession._on_display_batch,
+    "_Computed": ClientSession._on_computed,
+    "_ImageCame": ClientSession._on_image_came,
     "CursorMessage": ClientSession._on_cursor,
     "GuestIdentified": ClientSession._on_identified,
 }

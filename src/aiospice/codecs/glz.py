@@ -149,6 +149,15 @@ class GlzWindow:
             self._drop(oldest)
         self._shrink(header.id)
 
+    def lose(self, data: Buffer) -> None:
+        """An image could not be decoded: those that copy from it are not to wait for it."""
+        try:
+            header = parse_header(data)
+        except DecodeError:
+            return
+        if header.id not in self._images and header.id >= self._next:
+            self.add(header, bytearray())
+
     def _drop(self, oldest: int) -> None:
         if oldest - self._oldest < len(self._images):
             old = [known for known in range(self._oldest, oldest) if known in self._images]
@@ -200,6 +209,9 @@ class _Table:
         pixels = self.window.get(self.image_id - distance, place)
         if isinstance(pixels, NeedsImage):
             return pixels
+        if not pixels:
+            number = self.image_id - distance
+            raise DecodeError(f"a copy from image {number}, which was damaged", offset=place)
         view = memoryview(pixels)
         slot = distance % self.slots
         self.images[slot] = view
