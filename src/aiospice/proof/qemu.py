@@ -1,4 +1,4 @@
-"""QEMU as a peer: a machine with a SPICE server that boots a 512-byte guest of ours.
+"""QEMU as a peer: a machine with a SPICE server that boots a small guest of ours.
 
 `Qemu` is one process. `QemuPair` moves the machine from process to process by live migration.
 Nothing needs an image or an operating system; a guest is up after about a tenth of a second.
@@ -40,7 +40,10 @@ _TEXT_MEMORY, _COLUMNS, _ROWS = 0xB8000, 80, 25
 
 
 def guest_image(name: str = "echo") -> Path:
-    """Path of a guest carried with the package: ``echo``, or ``quiet``, whose screen settles."""
+    """Path of a guest carried with the package.
+
+    ``echo``, ``quiet`` (whose screen settles), or ``paint`` (see `aiospice.proof.painter`).
+    """
     return Path(__file__).with_name("guest") / f"{name}.img"
 
 
@@ -69,6 +72,7 @@ class QemuOptions:
     vga: str = "qxl"  #: ``qxl``, ``std``, ...
     memory: int = 64  #: MiB
     echo_port: str | None = ECHO_PORT  #: name of the SPICE port on COM1
+    commands: bool = False  #: COM2 on a unix socket, for `aiospice.proof.painter`
     agent: bool = False  #: a virtio port for the guest agent
     webdav: bool = False  #: a virtio port for the folder sharing of the guest
     usb_redir: int = 0  #: USB redirection channels
@@ -122,6 +126,11 @@ class Qemu:
     def unix_path(self) -> str:
         """Path of the SPICE server's unix socket (``options.unix``)."""
         return str(self.folder / "spice")
+
+    @property
+    def commands_path(self) -> str:
+        """Path of the unix socket that is the guest's COM2 (``options.commands``)."""
+        return str(self.folder / "commands")
 
     @property
     def uri(self) -> str:
@@ -245,6 +254,10 @@ class Qemu:
             arguments += ["-object", f"secret,id=ticket,file={secret}"]
         arguments += ["-spice", ",".join(self._spice())]
         arguments += _device_arguments(options)
+        if options.commands:
+            where = f"path={_escape(self.commands_path)},server=on,wait=off"
+            arguments += ["-chardev", f"socket,id=com2,{where}"]
+            arguments += ["-device", "isa-serial,chardev=com2,index=1"]
         if self.incoming:
             arguments += ["-incoming", self.uri]
         return [*arguments, *options.extra]
