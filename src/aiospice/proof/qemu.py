@@ -297,10 +297,14 @@ class Qemu:
         """Run a command of QEMU's human monitor and return what it prints."""
         return str(await self.qmp.command("human-monitor-command", command_line=line))
 
-    async def screendump(self) -> bytes:
-        """The guest's true screen as a binary PPM file (``P6``, 8 bits a colour)."""
+    async def screendump(self, device: str | None = None) -> bytes:
+        """The guest's true screen as a binary PPM file (``P6``, 8 bits a colour).
+
+        ``device`` is the id of a graphics device, None: the first.
+        """
         path = self.folder / "screen.ppm"
-        await self.qmp.command("screendump", filename=str(path))
+        which = {} if device is None else {"device": device}
+        await self.qmp.command("screendump", filename=str(path), **which)
         return path.read_bytes()
 
     async def text(self) -> list[str]:
