@@ -34,6 +34,13 @@ cdef void _write_row(
     unsigned char[::1] out, Py_ssize_t at, unsigned long long[::1] row,
     unsigned long long[::1] alpha, Py_ssize_t width, int kind,
 ) noexcept nogil
+cpdef int some_rows(
+    unsigned int[::1] src, unsigned long long stop, unsigned long long[::1] io,
+    unsigned int[::1] state, unsigned char[::1] rules, unsigned int[::1] fast,
+    unsigned int[::1] values, short[::1] counts, unsigned long long[::1] row,
+    unsigned long long[::1] alpha, unsigned char[::1] out, Py_ssize_t width, Py_ssize_t height,
+    int kind, unsigned int lanes,
+) noexcept nogil
 cpdef int decode_rows(
     unsigned int[::1] src, unsigned long long stop, unsigned long long[::1] io,
     unsigned int[::1] state, unsigned char[::1] rules, unsigned int[::1] fast,

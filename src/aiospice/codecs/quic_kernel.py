@@ -43,10 +43,12 @@ else:
     except ImportError:
         from aiospice import _cython as cython
 
-__all__ = ["BAD_CODE", "BAD_RUN", "COMPILED", "DONE", "ENDED", "decode_rows", "encode_rows"]
-
 # Types stand side by side.
 # fmt: off
+
+__all__ = [
+    "BAD_CODE", "BAD_RUN", "COMPILED", "DONE", "ENDED", "decode_rows", "encode_rows", "some_rows",
+]
 
 #: Whether these loops run compiled.
 COMPILED = cython.compiled
@@ -262,8 +264,7 @@ def _read(src: Array, io: Array, fast: Array, values: Array, code: int) -> int:
 )
 def _decode3(
     src: Array, io: Array, state: Array, rules: Array, fast: Array, values: Array, counts: Array,
-    row: Array, i: int, end: int, lanes: int, trigger:
-    int,
+    row: Array, i: int, end: int, lanes: int, trigger: int,
 ) -> int:
     """Decode the pixels ``i`` to ``end`` of a row of three channels."""
     full = 0xFFFFFFFFFFFFFFFF
@@ -410,6 +411,48 @@ def _write_row(out: Bytes, at: int, row: Array, alpha: Array, width: int, kind: 
     y=cython.Py_ssize_t, i=cython.Py_ssize_t, end=cython.Py_ssize_t, stride=cython.Py_ssize_t,
     last=cython.Py_ssize_t, n=cython.uint, s=cython.uint, trigger=cython.uint, status=cython.int,
 )
+def some_rows(
+    src: Array, stop: int, io: Array, state: Array, rules: Array, fast: Array, values: Array,
+    counts: Array, row: Array, alpha: Array, out: Bytes, width: int, height: int, kind: int,
+    lanes: int,
+) -> int:
+    """Do what `decode_rows` does, without letting go of the lock of the interpreter."""
+    status = 0
+    stride = width * (1 if kind == 1 else 2 if kind == 2 else 4)
+    for y in range(height):
+        s = 8 if kind == 1 else 0
+        i = 40
+        while i < 40 + width and not status:
+            n = _piece(state, s, 40 + width - i)
+            last = i + (n & 0x3FFFFFFF)
+            trigger = state[16 + state[s + 1]]
+            while i < last and not status:
+                end = last
+                if not y:  # what is above a pixel is the one on its left; no runs
+                    end = i + 1
+                    _above(row if not s else alpha, io, i, s)
+                if s:
+                    status = _decode1(
+                        src, io, state, rules, fast, values, counts, alpha, i, end, trigger
+                    )
+                else:
+                    status = _decode3(
+                        src, io, state, rules, fast, values, counts, row, i, end, lanes, trigger
+                    )
+                i = end
+            if io[1] * 32 - io[2] > stop:
+                status = 1
+            state[s + 1] += n >> 30
+            if i == 40 + width and kind == 5 and s == 0:
+                s = 8
+                i = 40
+        if status:
+            io[5] = y
+            break
+        _write_row(out, y * stride, row, alpha, width, kind)
+    return status
+
+
 def decode_rows(
     src: Array, stop: int, io: Array, state: Array, rules: Array, fast: Array, values: Array,
     counts: Array, row: Array, alpha: Array, out: Bytes, width: int, height: int, kind: int,
@@ -420,43 +463,11 @@ def decode_rows(
     ``src`` is the stream as numbers, with zeros after its ``stop`` bits. ``row`` and ``alpha``
     (that one for alpha and grey) have ``width`` zeros for pixels.
     """
-    status = 0
-    stride = width * (1 if kind == 1 else 2 if kind == 2 else 4)
     with cython.nogil:
-        for y in range(height):
-            s = 8 if kind == 1 else 0
-            i = 40
-            while i < 40 + width and not status:
-                n = _piece(state, s, 40 + width - i)
-                last = i + (n & 0x3FFFFFFF)
-                trigger = state[16 + state[s + 1]]
-                while i < last and not status:
-                    end = last
-                    if not y:  # what is above a pixel is the one on its left; no runs
-                        end = i + 1
-                        _above(row if not s else alpha, io, i, s)
-                    if s:
-                        status = _decode1(
-                            src, io, state, rules, fast, values, counts,
-                            alpha, i, end, trigger,
-                        )
-                    else:
-                        status = _decode3(
-                            src, io, state, rules, fast, values, counts,
-                            row, i, end, lanes, trigger,
-                        )
-                    i = end
-                if io[1] * 32 - io[2] > stop:
-                    status = 1
-                state[s + 1] += n >> 30
-                if i == 40 + width and kind == 5 and s == 0:
-                    s = 8
-                    i = 40
-            if status:
-                io[5] = y
-                break
-            _write_row(out, y * stride, row, alpha, width, kind)
-    return status
+        return some_rows(
+            src, stop, io, state, rules, fast, values, counts, row, alpha, out, width, height,
+            kind, lanes,
+        )
 
 
 @cython.cfunc
@@ -673,15 +684,11 @@ def encode_rows(
                         end = i + 1
                         _above(row if not s else alpha, io, i, s)
                     if s:
-                        _encode1(
-                            out, io, state, rules, words, folded, counts, alpha,
-                            line1, i, end, trigger,
-                        )
+                        _encode1(out, io, state, rules, words, folded, counts, alpha, line1, i, end,
+                                 trigger)
                     else:
-                        _encode3(
-                            out, io, state, rules, words, folded, counts, row,
-                            line, i, end, lanes, trigger,
-                        )
+                        _encode3(out, io, state, rules, words, folded, counts, row, line, i, end,
+                                 lanes, trigger)
                     i = end
                 state[s + 1] += n >> 30
                 if i == 40 + width and kind == 5 and s == 0:
