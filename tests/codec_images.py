@@ -6,7 +6,7 @@ import random
 
 from hypothesis import strategies as st
 
-__all__ = ["pictures", "some_bytes"]
+__all__ = ["pictures", "shades", "some_bytes"]
 
 
 def some_bytes(size: int, seed: int) -> bytes:
@@ -24,6 +24,21 @@ def some_bytes(size: int, seed: int) -> bytes:
         if nature == 2:
             made += chance.randbytes(chance.choice((0, 0, 4, 12)))
     return bytes(made[:size])
+
+
+def shades(width: int, height: int, depth: int, seed: int) -> bytes:
+    """Rows of pixels of ``depth`` bytes that change slowly, with more or less noise by the seed."""
+    chance = random.Random(seed)
+    right, down, noise = (seed % n for n in (3, 4, 5))
+    mask = (1 << noise) - 1
+    made = bytearray(chance.randbytes(width * height * depth))
+    at = 0
+    for y in range(height):
+        for x in range(width):
+            for channel in range(depth):
+                made[at] = (made[at] & mask) + x * right + (y * down >> 1) + 50 * channel & 255
+                at += 1
+    return bytes(made)
 
 
 def pictures(longest: int) -> st.SearchStrategy[tuple[int, int, int]]:
