@@ -13,12 +13,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.codec_images import pictures, some_bytes
 from tests.test_codec_lz import GOLDEN, PACK, UNPACK, inflated, without_pad
+from tests.twins import uncompiled
 
-from aiospice.codecs import glz, lz, lz_pack, lz_unpack
+from aiospice.codecs import glz, glz_window, lz, lz_pack, lz_unpack
 from aiospice.codecs import zlib as zlib_glz
 from aiospice.codecs.glz import GlzDictionary, GlzWindow, NeedsImage
 from aiospice.codecs.image import ARGB, XRGB, Decoded
 from aiospice.errors import DecodeError
+
+WINDOW = uncompiled("aiospice.codecs.glz_window")
+WINDOW.unpack_shared, WINDOW.address_of = UNPACK.unpack_shared, UNPACK.address_of  # type: ignore[attr-defined]
+
+#: A copy of four pixels from the image before, from its first one on.
+COPY_OF_ONE_BACK = bytes((4 << 5, 0, 1))
 
 #: Several images of a session: sizes and seeds, and whether they have alpha.
 SESSIONS = st.lists(st.tuples(pictures(40), st.booleans()), min_size=1, max_size=12)
@@ -285,13 +292,61 @@ def test_the_uncompiled_twin_does_the_same(
 ) -> None:
     results = []
     with pytest.MonkeyPatch.context() as patch:
-        for pack, unpack in ((lz_pack, lz_unpack), (PACK, UNPACK)):
+        for pack, windows in ((lz_pack, glz_window), (PACK, WINDOW)):
             patch.setattr("aiospice.codecs.lz_pack", pack)
-            patch.setattr("aiospice.codecs.lz_unpack", unpack)
-            window = GlzWindow(4000)
+            patch.setattr("aiospice.codecs.glz.unpack", windows.unpack)
+            window = windows.GlzWindow(4000)
             streams = [stream for stream, _ in encoded(session, GlzDictionary(4000))]
             results.append((streams, [bytes(decoded(s, window).data) for s in streams]))
     assert results[0] == results[1]
+
+
+@settings(max_examples=30)
+@given(SESSIONS)
+def test_small_images_are_decoded_alike_wherever_they_lie(
+    session: list[tuple[tuple[int, int, int], bool]],
+) -> None:
+    window = GlzWindow(4000)
+    ways: list[tuple[Any, Any]] = [(glz_window, GlzWindow(4000)), (WINDOW, WINDOW.GlzWindow(4000))]
+    for stream, _ in encoded(session, GlzDictionary(4000)):
+        true = decoded(stream, window)
+        data, size = b"before" + stream + b"behind", (true.width, true.height)
+        for module, other in ways:
+            # What isn't ordinary is refused, and changes nothing.
+            for wrong in ((true.width + 1, true.height), (true.height, true.width + 1)):
+                assert module.decode_small(other, data, 6, len(stream), *wrong) is None
+            assert module.decode_small(other, data, 6, len(stream) // 2, *size) is None
+            assert module.decode_small(other, data, 7, len(stream), *size) is None
+            found = module.decode_small(other, data, 6, len(stream), *size)
+            assert found is not None
+            assert (bytes(found[0]), found[1]) == (bytes(true.data), true.stride > 0)
+            assert module.decode_small(other, data, 6, len(stream), *size) is None
+            assert (len(other), other.pixels) == (len(window), window.pixels)
+
+
+def test_an_image_that_was_damaged_is_not_waited_for() -> None:
+    window = GlzWindow(100)
+    glz.decode(plain(0), window)
+    broken = header(1, 4, 1, window=1) + b"\x03abc"
+    with pytest.raises(DecodeError):
+        glz.decode(broken, window)
+    later = header(2, 4, 1, window=2) + COPY_OF_ONE_BACK
+    assert glz.decode(later, window) == NeedsImage(1)
+    glz.lose(broken, window)
+    with pytest.raises(DecodeError, match="image 1, which was damaged"):
+        glz.decode(later, window)
+    glz.lose(b"no image", window)
+    glz.lose(plain(0, fill=9), window)  # is there: stays as it is
+    assert len(window) == 2
+
+
+def test_a_window_that_was_pickled_goes_on() -> None:
+    window = GlzWindow(100)
+    glz.decode(plain(0, fill=7), window)
+    glz.decode(header(1, 4, 1, window=1) + COPY_OF_ONE_BACK, window)
+    copied = pickle.loads(pickle.dumps(window))
+    got = decoded(header(2, 4, 1, window=2) + COPY_OF_ONE_BACK, copied)
+    assert bytes(got.data) == b"\7\7\7\0" * 4
 
 
 def test_the_loops_refuse_tables_that_are_too_small() -> None:

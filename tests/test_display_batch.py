@@ -121,7 +121,7 @@ def test_a_run_draws_what_its_messages_draw(
         return at_once.primary
 
     data = b"".join(framed(message) for message in messages)
-    changes = module.run(data, at_once.surfaces, at_once.primary, slow)
+    changes = module.run(data, at_once.surfaces, at_once.primary, at_once._reader, slow)
     assert bytes(at_once.surfaces[0].data) == bytes(slowly.surfaces[0].data)
     assert at_once.draws + changes.draws == slowly.draws
     assert at_once.pixels + changes.pixels == slowly.pixels
@@ -153,7 +153,7 @@ def test_a_damaged_message_is_read_like_one_by_one(
 
     data = pack_header(True, 0, 304, len(body)) + bytes(body)
     ends = outcome(lambda: slowly.apply(draw.DrawCopy.parse(bytes(body))))
-    assert outcome(lambda: module.run(data, at_once.surfaces, 0, slow)) == ends
+    assert outcome(lambda: module.run(data, at_once.surfaces, 0, at_once._reader, slow)) == ends
     assert bytes(at_once.surfaces[0].data) == bytes(slowly.surfaces[0].data)
 
 

@@ -1,10 +1,11 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """Draws a run of display messages at once: the common ones here, the others one by one.
 
-Compiled where possible, the same file where not. The common message is DRAW_COPY of a raw image of
-32 bit onto a surface of 32 bit, without mask, scaling, raster operation or cache. Everything is
-checked against the message, the image and the surface before a pixel is moved (`_copy` returns 0
-if anything is unusual, and then nothing was drawn), so rows move unchecked.
+Compiled where possible, the same file where not. The common message is DRAW_COPY of a small image
+of 32 bit onto a surface of 32 bit, without mask, scaling or raster operation; the image is raw,
+from the cache, or packed by any codec. Everything is checked against the message, the image and
+the surface before a pixel is moved, and before a cache or window changes; whatever is unusual is
+left to the slow way, which also says what is wrong. So rows move unchecked.
 
 What the bytes mean: spice-common ``spice.proto``; the checks and pixels are those of
 `aiospice.wire.draw` and `aiospice.client.draws`, against which the tests hold this.
@@ -19,8 +20,17 @@ try:
 except ImportError:
     from aiospice import _cython as cython
 
+from aiospice.codecs.glz_window import decode_small as decode_glz
+
 if cython.compiled:
+    from cython.cimports.aiospice.codecs.lz_unpack import _unpack as unpack
+    from cython.cimports.aiospice.codecs.quic_small import Scratch as _Scratch
+    from cython.cimports.aiospice.codecs.quic_small import decode_small
     from cython.cimports.libc.string import memcpy
+else:
+    from aiospice.codecs.lz_unpack import unpack
+    from aiospice.codecs.quic_small import Scratch as _Scratch
+    from aiospice.codecs.quic_small import decode_small
 
 __all__ = ["COMPILED", "STOP", "Changes", "run"]
 
@@ -34,6 +44,13 @@ _DRAW_COPY: cython.int = 304
 _FIXED: cython.int = 57
 _DESCRIPTOR: cython.int = 18
 _BITMAP: cython.int = 18
+#: Pixels of a packed image that is unpacked here; `Scratch` has room for as many.
+_SMALL: cython.int = 65536
+_NAMES = {0: "BITMAP", 1: "QUIC", 101: "LZ_RGB", 102: "GLZ_RGB", 103: "FROM_CACHE"} | {
+    105: "JPEG",
+    107: "ZLIB_GLZ_RGB",
+    109: "LZ4",
+}
 
 
 class Changes:
@@ -86,7 +103,8 @@ def _i32(view, at):
 #   0 left  1 top  2 right  3 bottom   4 x, 5 y of the corner in the image   6 rectangles
 #   7 where the rows begin  8 stride  9 rows  10 not 0: the first row is the top one
 #   11 left  12 top  13 right  14 bottom of what was touched
-_JOB = 15
+#   15 columns  16 not 0: the image has alpha
+_JOB = 17
 
 
 @cython.cfunc
@@ -161,7 +179,7 @@ def _look(view, body, size, job):
     # The operation (PUT), the mode of a scaling that doesn't happen, and the mask (none).
     if view[at + 20] != 8 or view[at + 21] != 0 or view[at + 22] > 1 or view[at + 23] > 1:
         return 0
-    if _u32(view, at + 32) != 0 or image < _FIXED or image + _DESCRIPTOR + _BITMAP > size:
+    if _u32(view, at + 32) != 0 or image < _FIXED or image + _DESCRIPTOR > size:
         return 0
     return image
 
@@ -176,29 +194,103 @@ def _look(view, body, size, job):
 )
 @cython.returns(cython.bint)
 def _raw(view, at, left, job):
-    """Whether the image at ``at``, ``left`` bytes before the end, is raw, 32 bit, and all there."""
-    # No flags of the image: it isn't for the cache, and its bytes are taken as they are.
-    if view[at + 8] != 0 or view[at + 9] != 0:
+    """Whether the bitmap at ``at``, ``left`` bytes before the end, is of 32 bit, and all there."""
+    if left < _BITMAP:
         return False
-    at += _DESCRIPTOR
     if (view[at] != 8 and view[at] != 9) or view[at + 1] & 3 or _u32(view, at + 14) != 0:
         return False
+    job[16] = view[at] == 9
     job[10] = view[at + 1] & 4
     columns = _u32(view, at + 2)
+    job[15] = columns
     job[9] = _u32(view, at + 6)
     job[8] = _u32(view, at + 10)
     job[7] = at + _BITMAP
     if columns < 1 or job[9] < 1 or columns > 16384 or job[9] > 16384:
         return False
-    if job[8] < columns * 4 or job[9] * job[8] > left - _DESCRIPTOR - _BITMAP:
-        return False
-    # The part of the image that is wanted lies inside of it.
-    return job[5] + (job[3] - job[1]) <= job[9] and job[4] + (job[2] - job[0]) <= columns
+    return job[8] >= columns * 4 and job[9] * job[8] <= left - _BITMAP
+
+
+@cython.cfunc
+@cython.locals(job="long long[::1]", columns="long long", rows="long long", alpha=cython.bint)
+@cython.returns(cython.void)
+def _tight(job, columns, rows, alpha):
+    """The image has been decoded to tight rows, the top one first."""
+    job[7], job[8], job[9], job[10], job[15] = 0, 4 * columns, rows, 1, columns
+    job[16] = alpha
 
 
 @cython.cfunc
 @cython.locals(
     view="const unsigned char[::1]",
+    at=cython.Py_ssize_t,
+    size=cython.Py_ssize_t,
+    scratch=_Scratch,
+    job="long long[::1]",
+    status=cython.int,
+)
+@cython.returns(cython.bint)
+def _quic(view, at, size, scratch, job):
+    """Decode a QUIC image into the scratch; False if it isn't a small and ordinary one."""
+    status = decode_small(scratch, view, at, size)
+    if status:
+        return False
+    _tight(job, scratch.found[0], scratch.found[1], scratch.found[2] == 5)
+    return True
+
+
+@cython.cfunc
+@cython.inline
+@cython.locals(view="const unsigned char[::1]", at=cython.Py_ssize_t)
+@cython.returns("long long")
+def _big(view, at):
+    """An unsigned number of 32 bits, the highest byte first."""
+    high = view[at + 1] << 16 | view[at + 2] << 8 | view[at + 3]
+    if cython.compiled:
+        return cython.cast("long long", high) | cython.cast("long long", view[at]) << 24
+    return high | view[at] << 24
+
+
+@cython.cfunc
+@cython.locals(
+    view="const unsigned char[::1]",
+    at=cython.Py_ssize_t,
+    size=cython.Py_ssize_t,
+    scratch=_Scratch,
+    place="long long[::1]",
+    job="long long[::1]",
+    columns="long long",
+    rows="long long",
+    type="long long",
+    status=cython.int,
+)
+@cython.returns(cython.bint)
+def _lz(view, at, size, scratch, place, job):
+    """Decode an LZ image of pixels into the scratch; False if it isn't small and ordinary."""
+    if size <= 28 or _big(view, at) != 0x20205A4C or _big(view, at + 4) != 0x00010001:
+        return False
+    type, columns, rows = _big(view, at + 8), _big(view, at + 12), _big(view, at + 16)
+    if (type != 8 and type != 9) or columns < 1 or rows < 1 or columns > _SMALL:
+        return False
+    if columns * rows > _SMALL or _big(view, at + 20) != 4 * columns or _big(view, at + 24) > 1:
+        return False
+    place[0] = at + 28
+    try:
+        status = unpack(view, place, scratch.pixels, columns * rows, 4)
+        if status == 0 and type == 9:
+            status = unpack(view, place, scratch.pixels, columns * rows, 1)
+    except IndexError:
+        return False
+    if status or place[0] != at + size:
+        return False
+    _tight(job, columns, rows, type == 9)
+    job[10] = _big(view, at + 24)
+    return True
+
+
+@cython.cfunc
+@cython.locals(
+    source="const unsigned char[::1]",
     target="unsigned char[::1]",
     width="long long",
     job="long long[::1]",
@@ -213,7 +305,7 @@ def _raw(view, at, left, job):
     start=cython.Py_ssize_t,
 )
 @cython.returns(cython.void)
-def _move(view, target, width, job, x0, y0, x1, y1):
+def _move(source, target, width, job, x0, y0, x1, y1):
     """Copy what belongs to a rectangle that lies inside the box and the surface."""
     length = (x1 - x0) * 4
     y = y0
@@ -224,9 +316,9 @@ def _move(view, target, width, job, x0, y0, x1, y1):
         start = job[7] + row * job[8] + (job[4] + (x0 - job[0])) * 4
         to = (y * width + x0) * 4
         if cython.compiled:
-            memcpy(cython.address(target[to]), cython.address(view[start]), length)
+            memcpy(cython.address(target[to]), cython.address(source[start]), length)
         else:
-            target[to : to + length] = view[start : start + length]
+            target[to : to + length] = source[start : start + length]
         y += 1
     job[11] = min(job[11], x0)
     job[12] = min(job[12], y0)
@@ -238,12 +330,11 @@ def _move(view, target, width, job, x0, y0, x1, y1):
 @cython.locals(
     view="const unsigned char[::1]",
     body=cython.Py_ssize_t,
-    size=cython.Py_ssize_t,
+    source="const unsigned char[::1]",
     target="unsigned char[::1]",
     width="long long",
     height="long long",
     job="long long[::1]",
-    image="long long",
     index="long long",
     at=cython.Py_ssize_t,
     pixels="long long",
@@ -253,11 +344,8 @@ def _move(view, target, width, job, x0, y0, x1, y1):
     y1="long long",
 )
 @cython.returns("long long")
-def _copy(view, body, size, target, width, height, job):
-    """Draw one DRAW_COPY; pixels drawn plus one, 0 (and nothing drawn) if it isn't a common one."""
-    image = _look(view, body, size, job)
-    if image == 0 or not _raw(view, body + image, size - image, job):
-        return 0
+def _draw(view, body, source, target, width, height, job):
+    """Draw the image in ``source``; how many pixels."""
     pixels = 0
     job[11] = job[12] = 1 << 30
     job[13] = job[14] = -1
@@ -274,39 +362,159 @@ def _copy(view, body, size, target, width, height, job):
             y1 = min(y1, _i32(view, at + 8))
             x1 = min(x1, _i32(view, at + 12))
         if x0 < x1 and y0 < y1:
-            _move(view, target, width, job, x0, y0, x1, y1)
+            _move(source, target, width, job, x0, y0, x1, y1)
             pixels += (x1 - x0) * (y1 - y0)
         index += 1
         if index >= job[6]:
             break
-    return pixels + 1
+    return pixels
+
+
+@cython.cfunc
+@cython.inline
+@cython.locals(job="long long[::1]")
+@cython.returns(cython.bint)
+def _inside(job):
+    """Whether the part of the image that is wanted lies inside of it."""
+    return job[5] + (job[3] - job[1]) <= job[9] and job[4] + (job[2] - job[0]) <= job[15]
+
+
+@cython.cfunc
+@cython.locals(job="long long[::1]", offset="long long", stride="long long", rows="long long")
+@cython.returns(cython.bint)
+def _whole(job, pixels):
+    """Take the rows of `Pixels` of 32 bit; False for others, or rows that leave their buffer."""
+    if pixels is None or (pixels.format != 32 and pixels.format != 96):
+        return False
+    offset, stride, rows = pixels.offset, pixels.stride, pixels.height
+    job[7], job[8], job[9], job[10], job[15] = offset, stride, rows, 1, pixels.width
+    last = offset + (rows - 1) * stride
+    return min(offset, last) >= 0 and max(offset, last) + 4 * pixels.width <= len(pixels.data)
+
+
+@cython.cfunc
+@cython.locals(view="const unsigned char[::1]", image=cython.Py_ssize_t, low=cython.ulonglong)
+@cython.returns(cython.ulonglong)
+def _number(view, image):
+    """The number under which an image is kept."""
+    low = _u32(view, image)
+    high: cython.ulonglong = _u32(view, image + 4)
+    return high << 32 | low
+
+
+@cython.cfunc
+@cython.locals(
+    view="const unsigned char[::1]",
+    image=cython.Py_ssize_t,
+    left="long long",
+    job="long long[::1]",
+    place="long long[::1]",
+    type=cython.int,
+    size="long long",
+    at=cython.Py_ssize_t,
+    scratch=_Scratch,
+    columns="long long",
+    rows="long long",
+)
+def _packed(data, view, image, left, job, place, reader):
+    """What a packed image at ``image`` is drawn from, its rows in ``job``; None: it is unusual.
+
+    ``left`` bytes are left of the message from there on. Nothing has changed with None.
+    """
+    type = view[image + 8]
+    columns, rows = _u32(view, image + 10), _u32(view, image + 14)
+    at = image + _DESCRIPTOR + (8 if type == 107 else 4)
+    if left < at - image or columns > _SMALL or columns * rows > _SMALL:
+        return None
+    size = _u32(view, at - 4)
+    job[9], job[15] = rows, columns
+    if size > left - (at - image) or not _inside(job):
+        return None
+    if type == 102:
+        found = decode_glz(reader.caches.glz, data, at, size, columns, rows)
+        if found is not None:
+            _tight(job, columns, rows, view[at + 8] & 15 == 9)
+            job[10] = found[1]
+            found = found[0]
+        return found
+    if type == 107:
+        stream = reader.inflated(data[at : at + size], _u32(view, at - 8))
+        found = stream and decode_glz(reader.caches.glz, stream, 0, len(stream), columns, rows)
+        if found:
+            _tight(job, columns, rows, stream[8] & 15 == 9)
+            job[10] = found[1]
+            found = found[0]
+        return found
+    if type == 105 or type == 109:
+        found = reader.quick(type, columns, rows, data[at : at + size])
+        job[16] = found is not None and found.format == 96
+        return found.data if _whole(job, found) else None
+    if type != 1 and type != 101:
+        return None
+    scratch = reader.scratch or reader.make_scratch()
+    if type == 1:
+        usual = _quic(view, at, size, scratch, job)
+    else:
+        usual = _lz(view, at, size, scratch, place, job)
+    return scratch.pixels if usual and job[15] == columns and job[9] == rows else None
+
+
+@cython.cfunc
+@cython.locals(
+    view="const unsigned char[::1]",
+    image=cython.Py_ssize_t,
+    left="long long",
+    job="long long[::1]",
+    place="long long[::1]",
+    type=cython.int,
+)
+def _image(data, view, image, left, job, place, reader):
+    """What the image at ``image`` is drawn from; as `_packed`. Keeps it if that is asked for."""
+    type = view[image + 8]
+    if view[image + 9] > 1:  # what more may be asked for than to keep it
+        return None
+    if type == 103:
+        kept = reader.images.get(_number(view, image))
+        found = kept.data if _whole(job, kept) and _inside(job) else None
+    elif type == 0:
+        usual = _raw(view, image + _DESCRIPTOR, left - _DESCRIPTOR, job) and _inside(job)
+        found = data if usual else None
+    else:
+        found = _packed(data, view, image, left, job, place, reader)
+    if found is not None:
+        reader.counts[_NAMES[type]] = reader.counts.get(_NAMES[type], 0) + 1
+        if view[image + 9] and type != 103:
+            reader.keep_rows(_number(view, image), type, found, job)
+    return found
 
 
 @cython.locals(
     view="const unsigned char[::1]",
     target="unsigned char[::1]",
+    source="const unsigned char[::1]",
     at=cython.Py_ssize_t,
     end=cython.Py_ssize_t,
     body=cython.Py_ssize_t,
     size=cython.Py_ssize_t,
+    image=cython.Py_ssize_t,
     number=cython.int,
     known="long long",
     surface_id="long long",
-    drawn="long long",
     count="long long",
     draws="long long",
     pixels="long long",
     width="long long",
     height="long long",
     job="long long[::1]",
+    place="long long[::1]",
 )
-def run(data, surfaces, primary, slow):
+def run(data, surfaces, primary, reader, slow):
     """Draw the messages of ``data``: whole ones with their mini headers, one behind the other.
 
-    ``surfaces`` are a screen's (id to `Pixels`), ``primary`` the id of what is shown or None.
-    ``slow(number, body)`` is called for every message that isn't a common one; it may change the
-    surfaces, and returns the id of what is shown then (-1: nothing), or `STOP`, which ends the
-    run behind that message. Returns `Changes`.
+    ``surfaces`` are a screen's (id to `Pixels`), ``primary`` the id of what is shown or None,
+    ``reader`` its `ImageReader`. ``slow(number, body)`` is called for every message that isn't a
+    common one; it may change the surfaces, and returns the id of what is shown then (-1: nothing),
+    or `STOP`, which ends the run behind that message. Returns `Changes`.
     """
     changes = Changes()
     view = memoryview(data)
@@ -317,6 +525,7 @@ def run(data, surfaces, primary, slow):
     width = height = 0
     target = bytearray(4)
     job = array("q", bytes(8 * _JOB))
+    place = array("q", bytes(8))
     shown = -1 if primary is None else primary
     while at < end:
         number = view[at] | view[at + 1] << 8
@@ -334,11 +543,13 @@ def run(data, surfaces, primary, slow):
                     width = surface.width
                     height = surface.height
                     known = surface_id
-            if known >= 0:
-                drawn = _copy(view, body, size, target, width, height, job)
-                if drawn:
+            image = _look(view, body, size, job) if known >= 0 else 0
+            if image:
+                found = _image(data, view, body + image, size - image, job, place, reader)
+                if found is not None:
+                    source = view if found is data else found
+                    pixels += _draw(view, body, source, target, width, height, job)
                     draws += 1
-                    pixels += drawn - 1
                     if known == shown:
                         changes.left = min(changes.left, job[11])
                         changes.top = min(changes.top, job[12])

@@ -1,6 +1,7 @@
 from collections.abc import Callable, Mapping
 
 from aiospice.canvas.pixels import Pixels
+from aiospice.client.images import ImageReader
 
 COMPILED: bool
 STOP: int
@@ -17,5 +18,6 @@ def run(
     data: bytes,
     surfaces: Mapping[int, Pixels],
     primary: int | None,
+    reader: ImageReader,
     slow: Callable[[int, bytes], int],
 ) -> Changes: ...

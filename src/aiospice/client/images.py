@@ -6,10 +6,10 @@ Facts: ``canvas_get_image_internal`` and ``canvas_get_lz`` in spice-common
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aiospice.canvas.bitmap import INDEXED, bitmap_pixels
-from aiospice.canvas.pixels import A1, A8, RGB555, RGB565, XRGB, Pixels
+from aiospice.canvas.pixels import A1, A8, ARGB, RGB555, RGB565, XRGB, Pixels
 from aiospice.client.decode import GLZ, LOSSY, DecodeJob, Result, is_heavy, job_for, pixels_of
 from aiospice.errors import AiospiceError, DecodeError, MissingProgram
 from aiospice.wire.images import (
@@ -25,6 +25,7 @@ from aiospice.wire.images import (
 
 if TYPE_CHECKING:
     from aiospice.client.caches import Caches, PaletteCache
+    from aiospice.codecs.quic_small import Scratch
 
 __all__ = ["MAX_JOBS", "MAX_JOB_PIXELS", "CannotDraw", "ImageReader", "NotYet", "Reading"]
 
@@ -103,6 +104,8 @@ class ImageReader:
         self.results: dict[int, Result] = {}
         #: Images that have come, by the name of their type.
         self.counts: dict[str, int] = {}
+        #: Where kernels unpack small images, None until there is one.
+        self.scratch: Scratch | None = None
         self._last_job = 0
 
     def clear(self) -> None:
@@ -194,6 +197,35 @@ class ImageReader:
             self.results.pop(number, None)
             self.held.pop(number, None)
 
+    # For kernels (`aiospice.client.batch`)
+
+    def make_scratch(self) -> Scratch:
+        """Make what small images are unpacked into."""
+        from aiospice.codecs.quic_small import Scratch
+
+        self.scratch = Scratch()
+        return self.scratch
+
+    def quick(self, type: int, width: int, height: int, data: bytes) -> Pixels | None:
+        """Decode an image; None for one that is damaged, or has to be decoded another way."""
+        result = DecodeJob(type, width, height, data).run()
+        return result if isinstance(result, Pixels) else None
+
+    def inflated(self, data: bytes, size: int) -> bytes | None:
+        """Inflate a small image of a GLZ window; None as with `quick`."""
+        result = DecodeJob(ImageType.ZLIB_GLZ_RGB, 1, 1, data, size=size).run()
+        return result if isinstance(result, bytes) else None
+
+    def keep_rows(
+        self, image_id: int, type: int, data: bytes | bytearray | memoryview, job: Any
+    ) -> None:
+        """Keep an image whose rows a kernel has found; ``job`` as it is there."""
+        offset, stride, height, top_down, width = job[7], job[8], job[9], job[10], job[15]
+        if not top_down:
+            offset, stride = offset + (height - 1) * stride, -stride
+        pixels = Pixels(width, height, ARGB if job[16] else XRGB, data, offset, stride)
+        self.images.put(image_id, pixels.copy(), lossy=type in LOSSY)
+
     # Decoding
 
     def _count(self, image: Image) -> None:
@@ -249,7 +281,7 @@ class ImageReader:
         try:
             found = glz.decode(stream, window)
         except DecodeError:
-            window.lose(stream)
+            glz.lose(stream, window)
             raise
         if isinstance(found, glz.NeedsImage):
             raise NotYet(found.id)

@@ -384,7 +384,7 @@ class Screen:
             return -1 if self.primary is None else self.primary
 
         data = item.rest()
-        changes = run(data, self.surfaces, self.primary, one)
+        changes = run(data, self.surfaces, self.primary, self._reader, one)
         self.draws += changes.draws
         self.pixels += changes.pixels
         if changes.count < item.count:

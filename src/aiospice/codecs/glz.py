@@ -18,6 +18,7 @@ from array import array
 from struct import Struct
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from aiospice.codecs.glz_window import MAX_IMAGES, GlzWindow, NeedsImage, unpack
 from aiospice.codecs.image import ARGB, XRGB, Decoded, check_size
 from aiospice.codecs.lz import (
     MAGIC,
@@ -42,14 +43,14 @@ __all__ = [
     "Header",
     "NeedsImage",
     "decode",
+    "lose",
     "parse_header",
 ]
 
 _HEADER = Struct(">2IB3IQI")
 HEADER_SIZE = _HEADER.size
-#: Images that a window keeps, of whatever size.
-MAX_IMAGES = 1 << 16
-_REASONS = ("", "a copy from outside of an image", "more pixels than the image has")
+#: Numbers of images are below this, so that they are numbers of C with a sign.
+_MAX_ID = 1 << 62
 
 
 class Header(NamedTuple):
@@ -64,13 +65,6 @@ class Header(NamedTuple):
     id: int
     #: How many images before it, from the oldest on, may still be copied from.
     window: int
-
-
-class NeedsImage(NamedTuple):
-    """An image can't be decoded yet."""
-
-    #: The number of the image that is needed first.
-    id: int
 
 
 def parse_header(data: Buffer) -> Header:
@@ -90,134 +84,11 @@ def parse_header(data: Buffer) -> Header:
         raise DecodeError(f"rows of {stride} bytes for {width} pixels", offset=17)
     units = width * height * (2 if type == RGBA else 1)
     check_plausible(units, len(data) - HEADER_SIZE, 9)
+    if number >= _MAX_ID:
+        raise DecodeError(f"an image with the number {number}", offset=21)
     if window > number:
         raise DecodeError(f"image {number} has a window of {window} images", offset=29)
     return Header(type, first > 15, width, height, number, window)
-
-
-class GlzWindow:
-    """The images that later ones may copy from: one window for all display channels of a session.
-
-    Plain data. An image leaves when the server's window has left it behind, as far as images came
-    without a gap (spice-gtk ``glz_decoder_window_release``); and, since a gap must not make the
-    window grow for ever, from the oldest on beyond four times ``limit`` pixels or `MAX_IMAGES`.
-    """
-
-    def __init__(self, limit: int) -> None:
-        #: Pixels that the server was told the window may have.
-        self.limit = limit
-        #: Pixels that are kept now.
-        self.pixels = 0
-        self._images: dict[int, bytearray] = {}
-        self._windows: dict[int, int] = {}  # by id, the oldest that it may copy from
-        self._next = 0  # all before this have come; servers begin with 0
-        self._oldest = 0  # all before this have left
-
-    def __len__(self) -> int:
-        return len(self._images)
-
-    def __contains__(self, image_id: object) -> bool:
-        return image_id in self._images
-
-    def get(self, image_id: int, place: int) -> bytearray | NeedsImage:
-        """The pixels of an image, or that it hasn't come; `DecodeError` if it won't come (again).
-
-        ``place`` is the offset in the data that is read.
-        """
-        pixels = self._images.get(image_id)
-        if pixels is not None:
-            return pixels
-        if image_id < self._next:
-            raise DecodeError(f"a copy from image {image_id}, not in the window", offset=place)
-        return NeedsImage(image_id)
-
-    def add(self, header: Header, pixels: bytearray) -> None:
-        """Keep an image, four bytes a pixel in the order of its stream, and drop what is too old.
-
-        `DecodeError` for a number that is there already.
-        """
-        if header.id in self._images:
-            raise DecodeError(f"image {header.id} is there already", offset=21)
-        self._images[header.id] = pixels
-        self._windows[header.id] = header.id - header.window
-        self.pixels += len(pixels) // 4
-        oldest = -1
-        while self._next in self._images:
-            oldest = self._windows[self._next]
-            self._next += 1
-        if oldest >= 0:
-            self._drop(oldest)
-        self._shrink(header.id)
-
-    def lose(self, data: Buffer) -> None:
-        """An image could not be decoded: those that copy from it are not to wait for it."""
-        try:
-            header = parse_header(data)
-        except DecodeError:
-            return
-        if header.id not in self._images and header.id >= self._next:
-            self.add(header, bytearray())
-
-    def _drop(self, oldest: int) -> None:
-        if oldest - self._oldest < len(self._images):
-            old = [known for known in range(self._oldest, oldest) if known in self._images]
-        else:
-            old = [known for known in self._images if known < oldest]
-        for image_id in old:
-            self._forget(image_id)
-        self._oldest = max(oldest, self._oldest)
-
-    def _forget(self, image_id: int) -> None:
-        self.pixels -= len(self._images.pop(image_id)) // 4
-        del self._windows[image_id]
-
-    def _shrink(self, newest: int) -> None:
-        while self.pixels > 4 * self.limit or len(self._images) > MAX_IMAGES:
-            oldest = min(self._images)
-            if oldest == newest and len(self._images) == 1:
-                return  # one image alone has its own limit
-            self._forget(oldest)
-            self._next = max(self._next, oldest + 1)
-
-    def clear(self) -> None:
-        """Forget everything: for a session that starts over with a server that knows nothing."""
-        self.pixels = 0
-        self._images.clear()
-        self._windows.clear()
-        self._next = 0
-        self._oldest = 0
-
-
-class _Table:
-    """The images that a stream copies from, where the loop finds them."""
-
-    def __init__(self, window: GlzWindow, image_id: int) -> None:
-        from aiospice.codecs.lz_unpack import SLOTS
-
-        self.window = window
-        self.image_id = image_id
-        self.slots = SLOTS
-        self.rows = array("q", bytes(24 * SLOTS))
-        self.item = array("q", bytes(24))
-        self.images: list[memoryview | None] = [None] * SLOTS
-
-    def fetch(self, place: int) -> NeedsImage | None:
-        """Enter the image that is asked for, or tell that it isn't there."""
-        from aiospice.codecs.lz_unpack import address_of
-
-        distance = self.item[1]
-        pixels = self.window.get(self.image_id - distance, place)
-        if isinstance(pixels, NeedsImage):
-            return pixels
-        if not pixels:
-            number = self.image_id - distance
-            raise DecodeError(f"a copy from image {number}, which was damaged", offset=place)
-        view = memoryview(pixels)
-        slot = distance % self.slots
-        self.images[slot] = view
-        row = (distance, len(view) // 4, address_of(view))
-        self.rows[3 * slot : 3 * slot + 3] = array("q", row)
-        return None
 
 
 def decode(data: Buffer, window: GlzWindow) -> Decoded | NeedsImage:
@@ -226,48 +97,29 @@ def decode(data: Buffer, window: GlzWindow) -> Decoded | NeedsImage:
     With `NeedsImage` nothing has changed. Raises `DecodeError` with the offset; the window is
     then as it was.
     """
-    from aiospice.codecs import lz_unpack
-
     header = parse_header(data)
     if header.id in window:
         raise DecodeError(f"image {header.id} is there already", offset=21)
     width, height = header.width, header.height
     out = bytearray(4 * width * height)
     view = memoryview(data).cast("B")
-    kind = lz_unpack.WORD_TO_PIXEL if header.type == RGB16 else lz_unpack.PIXEL
-    place = array("q", (HEADER_SIZE, 0))
-    table = _Table(window, header.id)
-    for pass_kind in (kind, lz_unpack.ALPHA) if header.type == RGBA else (kind,):
-        place[1] = 0
-        needs = _unpack(view, place, out, pass_kind, table)
-        if needs:
-            return needs
-    window.add(header, out)
+    needs = unpack(window, view, HEADER_SIZE, out, header.type, header.id)
+    if isinstance(needs, NeedsImage):
+        return needs
+    window.add(header.id, header.window, out)
     format = ARGB if header.type == RGBA else XRGB
     if header.top_down:
         return Decoded(width, height, format, out, 0, 4 * width)
     return Decoded(width, height, format, out, 4 * width * (height - 1), -4 * width)
 
 
-def _unpack(
-    view: memoryview, place: array[int], out: bytearray, kind: int, table: _Table
-) -> NeedsImage | None:
-    from aiospice.codecs import lz_unpack
-
-    rows, item = memoryview(table.rows), memoryview(table.item)
-    target, where = memoryview(out), memoryview(place)
-    while True:
-        try:
-            status = lz_unpack.unpack_shared(view, where, target, kind, rows, item, table.images)
-        except IndexError:
-            raise DecodeError("the GLZ image ends too early", offset=len(view)) from None
-        if status == lz_unpack.DONE:
-            return None
-        if status != lz_unpack.NEEDS:
-            raise DecodeError(_REASONS[status], offset=place[0])
-        needs = table.fetch(place[0])
-        if needs:
-            return needs
+def lose(data: Buffer, window: GlzWindow) -> None:
+    """An image could not be decoded: those that copy from it are not to wait for it."""
+    try:
+        header = parse_header(data)
+    except DecodeError:
+        return
+    window.lose(header.id, header.window)
 
 
 class GlzDictionary:

@@ -34,6 +34,7 @@ __all__ = [
     "BYTE",
     "DONE",
     "NEEDS",
+    "NO_IMAGE",
     "OUTSIDE",
     "OVERRUN",
     "PIXEL",
@@ -53,8 +54,9 @@ BYTE, ALPHA, WORD, WORD_TO_PIXEL, PIXEL = range(5)
 #: the image has; an image is needed that isn't in the table.
 DONE, OUTSIDE, OVERRUN, NEEDS = range(4)
 
-#: Images that the table of `unpack_shared` holds.
+#: Images that the table of `unpack_shared` holds, and what is no number of any.
 SLOTS = 64
+NO_IMAGE = -(1 << 62)
 
 # The same numbers, and where the first three of four bytes are in a number of this machine: C's
 # own where compiled.
@@ -470,7 +472,8 @@ def _follow(
     """Do the copy that `_read_copy` read, or tell why not."""
     count: cython.Py_ssize_t = item[0] + _bias(kind)
     offset: cython.Py_ssize_t = item[2]
-    slot: cython.Py_ssize_t = 3 * (item[1] & 63)
+    wanted: cython.longlong = item[3] - item[1]
+    slot: cython.Py_ssize_t = 3 * (wanted & 63)
     size: cython.Py_ssize_t = table[slot + 1]
     why: cython.int
     image: cython.p_uchar
@@ -479,14 +482,14 @@ def _follow(
         if why == 0:
             _copy_back(kind, 4, out, op, offset + 1, count, room)
         return why
-    if table[slot] != item[1]:
+    if table[slot] != wanted:
         return 3
     why = _refusal(count, room, offset, size - count + 1)
     if why == 0:
         if cython.compiled:
             image = cython.cast(cython.p_uchar, cython.cast(cython.size_t, table[slot + 2]))
         else:
-            image = images[item[1] & 63]
+            image = images[wanted & 63]
         _copy_from(kind, out, op, image, offset, count, min(room, size - offset))
     return why
 
@@ -552,13 +555,14 @@ def unpack_shared(
     """Unpack a GLZ stream of the pixels that fit into ``out``, from ``data[place[0]]`` on.
 
     ``place[1]`` is the number of pixels that are there already. ``table`` has `SLOTS` rows of
-    three: how many images back, pixels of that image, `address_of` its pixels; an image belongs
-    into row ``distance % SLOTS``, its pixels also into that place of ``images``, which keeps them
-    where they are. Returns `DONE`, `OUTSIDE`, `OVERRUN`, or `NEEDS` for an image that isn't in
-    the table; ``item[1]`` is then its distance, and the same call goes on when it is there.
+    three: the number of an image (`NO_IMAGE`: none), its pixels, `address_of` them; an image
+    belongs into row ``number % SLOTS``, its pixels also into that place of ``images``, which
+    keeps them where they are. ``item[3]`` is the number of the image that is unpacked, 0 or more.
+    Returns `DONE`, `OUTSIDE`, `OVERRUN`, or `NEEDS` for an image that isn't in the table;
+    ``item[1]`` is then how many images back it is, and the same call goes on when it is there.
     Raises `IndexError` for too little data, `ValueError` for tables that are too small.
     """
-    if table.shape[0] < 192 or item.shape[0] < 3 or place.shape[0] < 2 or out.shape[0] < 4:
+    if table.shape[0] < 192 or item.shape[0] < 4 or place.shape[0] < 2 or out.shape[0] < 4:
         raise ValueError("tables that are too small")
     if place[1] < 0:
         raise ValueError(f"{place[1]} pixels")

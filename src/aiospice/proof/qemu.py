@@ -303,7 +303,7 @@ class Qemu:
         ``device`` is the id of a graphics device, None: the first.
         """
         path = self.folder / "screen.ppm"
-        which = {} if device is None else {"device": device}
+        which: dict[str, Any] = {} if device is None else {"device": device}
         await self.qmp.command("screendump", filename=str(path), **which)
         return path.read_bytes()
 

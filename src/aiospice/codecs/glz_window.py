@@ -1,0 +1,259 @@
+# cython: language_level=3, boundscheck=True, wraparound=False, initializedcheck=False
+# mypy: ignore-errors
+"""The images that GLZ copies from, on the client's side, and images that are unpacked with them.
+
+Compiled where possible, the same file where not: a text screen is thousands of images a second,
+of some hundred pixels each. Facts: spice-gtk ``src/decode-glz.c``.
+"""
+
+from __future__ import annotations
+
+from array import array
+from typing import TYPE_CHECKING, NamedTuple
+
+from aiospice.codecs.lz_unpack import (
+    ALPHA,
+    NO_IMAGE,
+    PIXEL,
+    SLOTS,
+    WORD_TO_PIXEL,
+    address_of,
+    unpack_shared,
+)
+from aiospice.errors import DecodeError
+
+if TYPE_CHECKING:
+    from aiospice import _cython as cython
+else:
+    try:
+        import cython
+    except ImportError:
+        from aiospice import _cython as cython
+
+__all__ = ["MAX_IMAGES", "GlzWindow", "NeedsImage", "decode_small", "unpack"]
+
+#: Images that a window keeps, of whatever size.
+MAX_IMAGES = 1 << 16
+_REASONS = ("", "a copy from outside of an image", "more pixels than the image has")
+_RGB16, _RGB24, _RGBA = 6, 7, 9
+_NEEDS = 3
+#: Pixels of an image that `decode_small` takes.
+_SMALL = 65536
+
+
+class NeedsImage(NamedTuple):
+    """An image can't be decoded yet."""
+
+    #: The number of the image that is needed first.
+    id: int
+
+
+class GlzWindow:
+    """The images that later ones may copy from: one window for all display channels of a session.
+
+    Plain data. An image leaves when the server's window has left it behind, as far as images came
+    without a gap (spice-gtk ``glz_decoder_window_release``); and, since a gap must not make the
+    window grow for ever, from the oldest on beyond four times ``limit`` pixels or `MAX_IMAGES`.
+    """
+
+    def __init__(self, limit):
+        #: Pixels that the server was told the window may have.
+        self.limit = limit
+        self.clear()
+
+    def clear(self):
+        """Forget everything: for a session that starts over with a server that knows nothing."""
+        #: Pixels that are kept now.
+        self.pixels = 0
+        self._images = {}
+        self._windows = {}  # by id, the oldest that it may copy from
+        self._next = 0  # all before this have come; servers begin with 0
+        self._oldest = 0  # all before this have left
+        self._forget_places()
+
+    def _forget_places(self):
+        """Where the pixels of images are is another thing in each process."""
+        self._table = memoryview(array("q", (NO_IMAGE, 0, 0)) * SLOTS)
+        self._views = [None] * SLOTS
+        self._item = memoryview(array("q", bytes(32)))
+        self._place = memoryview(array("q", bytes(16)))
+
+    def __getstate__(self):
+        """All but places in memory."""
+        left_out = ("_table", "_views", "_item", "_place")
+        return {name: value for name, value in self.__dict__.items() if name not in left_out}
+
+    def __setstate__(self, state):
+        """As it was."""
+        self.__dict__.update(state)
+        self._forget_places()
+
+    def __len__(self):
+        """Images that are kept."""
+        return len(self._images)
+
+    def __contains__(self, image_id):
+        """Whether an image has come and is kept."""
+        return image_id in self._images
+
+    def get(self, image_id, place):
+        """The pixels of an image, or that it hasn't come; `DecodeError` if it won't come (again).
+
+        ``place`` is the offset in the data that is read.
+        """
+        pixels = self._images.get(image_id)
+        if pixels is None:
+            if image_id < self._next:
+                raise DecodeError(f"a copy from image {image_id}, not in the window", offset=place)
+            return NeedsImage(image_id)
+        if not pixels:
+            raise DecodeError(f"a copy from image {image_id}, which was damaged", offset=place)
+        return pixels
+
+    def add(self, image_id, window, pixels):
+        """Keep an image and drop what is too old.
+
+        ``window`` is how many images before it may still be copied from; ``pixels`` are four bytes
+        each in the order of its stream. `DecodeError` for a number that is there already.
+        """
+        if image_id in self._images:
+            raise DecodeError(f"image {image_id} is there already", offset=21)
+        self._images[image_id] = pixels
+        self._windows[image_id] = image_id - window
+        self.pixels += len(pixels) // 4
+        oldest = -1
+        while self._next in self._images:
+            oldest = self._windows[self._next]
+            self._next += 1
+        if oldest > self._oldest:
+            self._drop(oldest)
+        if self.pixels > 4 * self.limit or len(self._images) > MAX_IMAGES:
+            self._shrink(image_id)
+
+    def lose(self, image_id, window):
+        """An image is damaged: what copies from it is not to wait for it."""
+        if image_id not in self._images and image_id >= self._next:
+            self.add(image_id, window, bytearray())
+
+    def _drop(self, oldest):
+        if oldest - self._oldest <= 2 * len(self._images):
+            old = [known for known in range(self._oldest, oldest) if known in self._images]
+        else:
+            old = [known for known in self._images if known < oldest]
+        for image_id in old:
+            self._forget(image_id)
+        self._oldest = oldest
+
+    def _forget(self, image_id):
+        self.pixels -= len(self._images.pop(image_id)) // 4
+        del self._windows[image_id]
+        slot = image_id % SLOTS
+        if self._table[3 * slot] == image_id:
+            self._table[3 * slot] = NO_IMAGE
+            self._views[slot] = None
+
+    def _shrink(self, newest):
+        while self.pixels > 4 * self.limit or len(self._images) > MAX_IMAGES:
+            oldest = min(self._images)
+            if oldest == newest and len(self._images) == 1:
+                return  # one image alone has its own limit
+            self._forget(oldest)
+            self._next = max(self._next, oldest + 1)
+
+    def fetch(self, image_id, place):
+        """Enter an image into the table, or tell that it isn't there; raises as `get`."""
+        pixels = self.get(image_id, place)
+        if isinstance(pixels, NeedsImage):
+            return pixels
+        view = memoryview(pixels)
+        slot = image_id % SLOTS
+        self._views[slot] = view
+        row = array("q", (image_id, len(view) // 4, address_of(view)))
+        self._table[3 * slot : 3 * slot + 3] = row
+        return None
+
+
+def unpack(window, data, start, out, type, image_id):
+    """Unpack the stream at ``start`` into ``out``, four bytes a pixel.
+
+    Returns where it ends, or `NeedsImage`. Raises `DecodeError`.
+    """
+    place, item, target = window._place, window._item, memoryview(out)
+    place[0] = start
+    item[3] = image_id
+    kinds = (WORD_TO_PIXEL if type == _RGB16 else PIXEL,)
+    if type == _RGBA:
+        kinds = (PIXEL, ALPHA)
+    for kind in kinds:
+        place[1] = 0
+        while True:
+            try:
+                status = unpack_shared(
+                    data, place, target, kind, window._table, item, window._views
+                )
+            except IndexError:
+                raise DecodeError("the GLZ image ends too early", offset=len(data)) from None
+            if status == 0:
+                break
+            if status != _NEEDS:
+                raise DecodeError(_REASONS[status], offset=place[0])
+            needs = window.fetch(image_id - item[1], place[0])
+            if needs is not None:
+                return needs
+    return place[0]
+
+
+@cython.cfunc
+@cython.exceptval(check=False)
+@cython.locals(data="const unsigned char[::1]", at=cython.Py_ssize_t)
+@cython.returns(cython.uint)
+def _u32(data, at):
+    """A number of 32 bits, the highest first."""
+    if cython.compiled:
+        high: cython.uint = data[at]
+        return high << 24 | data[at + 1] << 16 | data[at + 2] << 8 | data[at + 3]
+    return data[at] << 24 | data[at + 1] << 16 | data[at + 2] << 8 | data[at + 3]
+
+
+@cython.locals(
+    view="const unsigned char[::1]",
+    start=cython.Py_ssize_t,
+    size=cython.Py_ssize_t,
+    width=cython.Py_ssize_t,
+    height=cython.Py_ssize_t,
+    type=cython.int,
+    high=cython.longlong,
+    image_id=cython.longlong,
+    before=cython.longlong,
+)
+def decode_small(window, data, start, size, width, height):
+    """Decode an image of ``size`` bytes at ``start`` whose size in pixels is known to be small.
+
+    Returns its pixels, which the window keeps too, and whether the top row comes first; None,
+    with nothing changed, for whatever isn't ordinary: `aiospice.codecs.glz.decode` says what is
+    wrong with it.
+    """
+    if size < 34 or width * height > _SMALL:
+        return None
+    view = memoryview(data)[start : start + size]
+    type = view[8] & 15
+    if _u32(view, 0) != 0x20205A4C or _u32(view, 4) != 0x00010001:
+        return None
+    if (type != 8 and type != 9) or _u32(view, 21) >> 30:
+        return None
+    if _u32(view, 9) != width or _u32(view, 13) != height or _u32(view, 17) != 4 * width:
+        return None
+    high = _u32(view, 21)
+    image_id = high << 32 | _u32(view, 25)
+    before = _u32(view, 29)
+    if before > image_id or image_id in window:
+        return None
+    out = bytearray(4 * width * height)
+    try:
+        end = unpack(window, view, 33, out, type, image_id)
+    except DecodeError:
+        return None
+    if isinstance(end, NeedsImage):
+        return None
+    window.add(image_id, before, out)
+    return out, view[8] > 15

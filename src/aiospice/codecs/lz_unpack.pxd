@@ -1,0 +1,6 @@
+# The loop of LZ for other kernels, which have proven that ``out`` has room for ``units`` units.
+
+cdef int _unpack(
+    const unsigned char[::1] data, long long[::1] place, unsigned char[::1] out, Py_ssize_t units,
+    int kind,
+) except? -1 nogil
