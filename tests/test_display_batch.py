@@ -8,21 +8,33 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.codec_images import some_bytes
 from tests.twins import uncompiled
 
 import aiospice.channels.scan as scan_module
 import aiospice.client.batch as batch_module
+from aiospice.canvas.pixels import Pixels
 from aiospice.channels.display import DisplayBatch, DisplayChannel
 from aiospice.channels.framing import Framing
 from aiospice.client.caches import Caches
-from aiospice.client.screen import Screen
+from aiospice.client.screen import NotDrawn, Screen
+from aiospice.codecs import jpeg, lz, lz4, quic, zlib
+from aiospice.codecs.glz import GlzDictionary
 from aiospice.errors import RemoteProtocolError
 from aiospice.wire import common, display, draw
 from aiospice.wire.header import pack_header
-from aiospice.wire.images import BitmapData, Image, ImageDescriptor, QMask
+from aiospice.wire.images import (
+    BinaryData,
+    BitmapData,
+    Image,
+    ImageDescriptor,
+    LzPltData,
+    QMask,
+    ZlibGlzData,
+)
 from aiospice.wire.message import SERVER, Message
 from aiospice.wire.registry import find
-from aiospice.wire.shapes import Clip, DisplayBase, Point, Rect
+from aiospice.wire.shapes import Clip, DisplayBase, Palette, Point, Rect
 
 SCANS = [scan_module, uncompiled("aiospice.channels.scan")]
 BATCHES = [batch_module, uncompiled("aiospice.client.batch")]
@@ -155,6 +167,142 @@ def test_a_damaged_message_is_read_like_one_by_one(
     ends = outcome(lambda: slowly.apply(draw.DrawCopy.parse(bytes(body))))
     assert outcome(lambda: module.run(data, at_once.surfaces, 0, at_once._reader, slow)) == ends
     assert bytes(at_once.surfaces[0].data) == bytes(slowly.surfaces[0].data)
+
+
+#: A packed image: type, size, seed of its pixels, number in the cache, what is done with it.
+Spec = tuple[int, int, int, int, int, int]
+SPECS = st.tuples(
+    st.sampled_from([0, 1, 100, 101, 102, 103, 105, 107, 109]),
+    st.integers(1, 24),
+    st.integers(1, 20),
+    st.integers(0, 1 << 16),
+    st.integers(1, 4),
+    st.sampled_from([0, 0, 0, 1, 2]),
+)
+
+
+def packed(spec: Spec, dictionary: GlzDictionary) -> Image:
+    """An image of that kind."""
+    type, width, height, seed, number, flags = spec
+    pixels = bytearray(some_bytes(4 * width * height, seed))
+    alpha = seed % 3 == 0
+    if not alpha:
+        pixels[3::4] = bytes(width * height)
+    body: Any
+    if type == 0:
+        body = raw(width, height, bytes(pixels), alpha)
+    elif type == 1:
+        kind = quic.RGBA if alpha else quic.RGB32
+        body = BinaryData(data=quic.encode(pixels, width, height, 4 * width, kind))
+    elif type == 100:
+        stream = lz.encode(bytes(pixels[: width * height]), width, height, lz.PLT8)
+        colours = Palette(unique=0, ents=tuple(range(0, 1 << 24, 65793)))
+        body = LzPltData(flags=0, palette_id=None, palette=colours, data=stream)
+    elif type == 101:
+        kind, top_down = (lz.RGBA if alpha else lz.RGB32), bool(seed & 4)
+        body = BinaryData(data=lz.encode(pixels, width, height, kind, top_down=top_down))
+    elif type in (102, 107):
+        kind, top_down = (lz.RGBA if alpha else lz.RGB32), bool(seed & 4)
+        stream = dictionary.encode(pixels, width, height, kind, top_down=top_down)
+        body = BinaryData(data=stream)
+        if type == 107:
+            body = ZlibGlzData(glz_data_size=len(stream), data=zlib.deflate(stream))
+    elif type == 103:
+        body = None
+    elif type == 105:
+        body = BinaryData(data=jpeg.encode(pixels, width, height))
+    else:
+        kind, top_down = (lz4.FORMAT_RGBA if alpha else lz4.FORMAT_32), bool(seed & 4)
+        body = BinaryData(data=lz4.encode(pixels, width, height, kind, top_down=top_down))
+    head = ImageDescriptor(id=number, type=type, flags=flags, width=width, height=height)
+    return Image(descriptor=head, body=body)
+
+
+def raw(width: int, height: int, pixels: bytes, alpha: bool) -> BitmapData:
+    return BitmapData(
+        format=9 if alpha else 8,
+        flags=4,
+        x=width,
+        y=height,
+        stride=4 * width,
+        palette_id=None,
+        palette=None,
+        data=pixels,
+    )
+
+
+def drawn(image: Image, x: int, y: int, cut: int) -> draw.DrawCopy:
+    """A draw of an image but for ``cut`` columns at its left and rows at its top."""
+    head = image.descriptor
+    cut = min(cut, head.width - 1, head.height - 1)
+    area = Rect(left=cut, top=cut, right=head.width, bottom=head.height)
+    box = Rect(left=x, top=y, right=x + head.width - cut, bottom=y + head.height - cut)
+    return draw.DrawCopy(
+        base=DisplayBase(surface_id=0, box=box, clip=Clip(type=0, rects=())),
+        src_bitmap=image,
+        src_area=area,
+        rop_descriptor=8,
+        scale_mode=0,
+        mask=QMask(flags=0, pos=Point(x=0, y=0), bitmap=None),
+    )
+
+
+PLACES = st.tuples(st.integers(-9, 30), st.integers(-9, 30), st.integers(0, 3))
+
+
+@pytest.mark.parametrize("module", BATCHES, ids=["imported", "uncompiled"])
+@settings(max_examples=120)
+@given(specs=st.lists(st.tuples(SPECS, PLACES), max_size=8), damage=st.integers(0, 40))
+def test_packed_images_are_drawn_as_one_by_one(
+    module: Any, specs: list[tuple[Spec, tuple[int, int, int]]], damage: int
+) -> None:
+    dictionary = GlzDictionary(4096)
+    messages = [drawn(packed(spec, dictionary), *place) for spec, place in specs]
+    bodies = [bytearray(message.body()) for message in messages]
+    for message, body in zip(messages, bodies, strict=True):
+        image = message.src_bitmap
+        assert image is not None
+        if image.body is not None and damage < min(20, len(image.body.data)):  # type: ignore[union-attr]
+            body[-1 - damage] ^= 0x55
+    slowly, at_once = screen(), screen()
+    events = [slowly.apply(draw.DrawCopy.parse(bytes(body))) for body in bodies]
+    told: list[Any] = []
+
+    def slow(number: int, body: bytes) -> int:
+        told.extend(at_once.apply(draw.DrawCopy.parse(body)))
+        return 0
+
+    data = b"".join(pack_header(True, 0, 304, len(body)) + bytes(body) for body in bodies)
+    changes = module.run(data, at_once.surfaces, 0, at_once._reader, slow)
+    assert bytes(at_once.surfaces[0].data) == bytes(slowly.surfaces[0].data)
+    assert at_once.not_drawn == slowly.not_drawn
+    assert at_once.images == slowly.images
+    assert (changes.at, changes.count) == (len(data), len(bodies))
+    missing = [event for found in events for event in found if isinstance(event, NotDrawn)]
+    assert [event for event in told if isinstance(event, NotDrawn)] == missing
+    for number in range(1, 5):
+        kept, other = at_once.caches.images.get(number), slowly.caches.images.get(number)
+        assert (kept is None) == (other is None)
+        if kept is not None and other is not None:
+            assert bytes(kept.tight()) == bytes(other.tight())
+            assert kept.format == other.format
+    assert len(at_once.caches.glz) == len(slowly.caches.glz)
+
+
+def test_common_images_need_no_message_object() -> None:
+    dictionary = GlzDictionary(4096)
+    for type in (0, 1, 101, 102, 103, 105, 107, 109):
+        at_once = screen()
+        at_once.caches.images.put(7, Pixels(9, 9, 32))
+        message = drawn(packed((type, 9, 9, 5, 7, 0), dictionary), 3, 3, 0)
+
+        def slow(number: int, body: bytes) -> int:
+            raise AssertionError("the slow way was taken")
+
+        changes = batch_module.run(framed(message), at_once.surfaces, 0, at_once._reader, slow)
+        assert changes.pixels == 81
+        dictionary.clear()
+        dictionary.next_id = 0
 
 
 @pytest.mark.parametrize("module", SCANS, ids=["imported", "uncompiled"])

@@ -146,6 +146,8 @@ class Caches:
         self, image_pixels: int = IMAGE_CACHE_PIXELS, glz_pixels: int = GLZ_WINDOW_PIXELS
     ) -> None:
         self.images = ImageCache(image_pixels)
+        #: How many display channels there are: with several, images may come out of order.
+        self.displays = 1
         self._glz_pixels = glz_pixels
         self._glz: GlzWindow | None = None
 

@@ -21,6 +21,7 @@ from aiospice.wire.images import (
     ImageFlags,
     ImageType,
     LzPltData,
+    ZlibGlzData,
 )
 
 if TYPE_CHECKING:
@@ -272,20 +273,32 @@ class ImageReader:
     def _glz(self, image: Image) -> Pixels:
         from aiospice.codecs import glz
 
-        head, body, window = image.descriptor, image.body, self.caches.glz
-        if head.type == ImageType.ZLIB_GLZ_RGB:
-            stream = self._inflated(image)
-        else:
-            assert isinstance(body, BinaryData)
-            stream = body.data
+        head, window = image.descriptor, self.caches.glz
+        stream = b""
         try:
+            stream = self._stream(image)
             found = glz.decode(stream, window)
+            if isinstance(found, glz.NeedsImage):
+                if self.caches.displays > 1:
+                    raise NotYet(found.id)
+                raise DecodeError(f"a copy from image {found.id}, which has not come")
+            return pixels_of(found, head.width, head.height)
         except DecodeError:
-            glz.lose(stream, window)
+            glz.lose(stream or self._glz_header(image), window)
             raise
-        if isinstance(found, glz.NeedsImage):
-            raise NotYet(found.id)
-        return pixels_of(found, head.width, head.height)
+
+    def _stream(self, image: Image) -> bytes:
+        """A GLZ stream as it came, or inflated."""
+        if image.descriptor.type == ImageType.ZLIB_GLZ_RGB:
+            return self._inflated(image)
+        assert isinstance(image.body, BinaryData)
+        return image.body.data
+
+    def _glz_header(self, image: Image) -> bytes:
+        from aiospice.codecs import glz, zlib
+
+        assert isinstance(image.body, ZlibGlzData)
+        return zlib.head(image.body.data, glz.HEADER_SIZE)
 
     def _inflated(self, image: Image) -> bytes:
         """The GLZ stream of a deflated image, inflated once however often it is tried."""

@@ -373,6 +373,7 @@ class ClientSession(Moving):
             if self._caches is None:
                 self._caches = Caches()
             self.screens[channel.key[1]] = Screen(channel.key[1], self._caches)
+            self._caches.displays = len(self.screens)
             display: DisplayChannel = channel  # type: ignore[assignment]
             display.compression = compression_for(self.config.compression, display.server_caps)
         elif channel.key[0] == 4:
@@ -503,10 +504,6 @@ class ClientSession(Moving):
             self._effects.append(Compute(screen.id << _JOB_BITS | job, what))
         self._image_deadlines.pop((2, screen.id), None)
         if screen.needs_glz is not None:
-            if len(self.screens) == 1:
-                raise RemoteProtocolError(
-                    f"a GLZ image copies from image {screen.needs_glz}, which has not come"
-                )
             self._image_deadlines[2, screen.id] = now + WAIT_SECONDS
 
     def _behind(self, channel: ClientChannel) -> bool:

@@ -114,12 +114,14 @@ def decode(data: Buffer, window: GlzWindow) -> Decoded | NeedsImage:
 
 
 def lose(data: Buffer, window: GlzWindow) -> None:
-    """An image could not be decoded: those that copy from it are not to wait for it."""
-    try:
-        header = parse_header(data)
-    except DecodeError:
-        return
-    window.lose(header.id, header.window)
+    """An image could not be decoded: those that copy from it are not to wait for it.
+
+    The first `HEADER_SIZE` bytes of its stream are enough.
+    """
+    if len(data) >= HEADER_SIZE:
+        magic, version, _, _, _, _, number, before = _HEADER.unpack_from(data)
+        if (magic, version) == (MAGIC, VERSION) and before <= number < _MAX_ID:
+            window.lose(number, before)
 
 
 class GlzDictionary:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     Buffer = bytes | bytearray | memoryview
 
-__all__ = ["MAX_SIZE", "decode", "deflate", "inflate"]
+__all__ = ["MAX_SIZE", "decode", "deflate", "head", "inflate"]
 
 #: Bytes of the longest GLZ stream that is inflated.
 MAX_SIZE = 5 * MAX_PIXELS
@@ -39,6 +39,16 @@ def inflate(data: Buffer, size: int) -> bytes:
     if len(inflated) != size or not stream.eof or stream.unused_data:
         raise DecodeError(f"not the {size} bytes that were announced", offset=len(data))
     return inflated
+
+
+def head(data: Buffer, size: int) -> bytes:
+    """The first ``size`` bytes, or as many as can be had of data that may be damaged."""
+    import zlib
+
+    try:
+        return zlib.decompressobj().decompress(data, size)
+    except zlib.error:
+        return b""
 
 
 def decode(data: Buffer, size: int, window: GlzWindow) -> Decoded | NeedsImage:
