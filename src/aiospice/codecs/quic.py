@@ -119,6 +119,12 @@ def _model(table: Codes) -> tuple[array[int], array[int], array[int]]:
     return state + TRIGGERS, table.counts[:], table.head
 
 
+def _rows(best: array[int], type: int, width: int) -> tuple[array[int], array[int]]:
+    """Return the rows of colours, and of alpha or grey if there are any, that both begin with."""
+    blank = array("Q", bytes(8 * (width + 1)))
+    return best + blank, best + blank if type in (GRAY, RGBA) else best
+
+
 def decode(data: bytes | bytearray | memoryview, *, max_pixels: int = MAX_PIXELS) -> Decoded:
     """Decode a stream; bytes after its end are ignored.
 
@@ -149,8 +155,7 @@ def decode(data: bytes | bytearray | memoryview, *, max_pixels: int = MAX_PIXELS
     io = array("Q", (words[5] << 32, 6, 32, 0, 0, 0))
     stride = width * _PIXEL_BYTES[type]
     pixels = bytearray(stride * height)
-    spare = width if type in (GRAY, RGBA) else 0
-    row, alpha = best + array("Q", bytes(8 * width)), best + array("Q", bytes(8 * spare))
+    row, alpha = _rows(best, type, width)
     # fmt: off
     status = _kernel.decode_rows(
         words, stop, io, state, RULES, table.fast, table.values, counts, row, alpha, pixels,
@@ -192,9 +197,8 @@ def encode(
     state, counts, best = _model(table)
     io = array("Q", (0, 5, 0, 0, 0, 0))
     out = array("I", (int.from_bytes(_MAGIC, "little"), 0, type, width, height))
-    spare = width if type in (GRAY, RGBA) else 0
-    row, alpha = best + array("Q", bytes(8 * width)), best + array("Q", bytes(8 * spare))
-    line, line1 = array("I", bytes(4 * width)), array("I", bytes(4 * spare))
+    row, alpha = _rows(best, type, width)
+    line, line1 = array("Q", bytes(8 * width)), array("I", bytes(4 * width))
     done, more = False, 7 * width + 8 + width * height // 3
     while not done:
         out.frombytes(bytes(4 * more))

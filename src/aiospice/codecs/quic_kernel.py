@@ -2,12 +2,13 @@
 # cython: cdivision=True, annotation_typing=False
 """The loops of the QUIC codec: rows of pixels from bits, and bits from rows.
 
-A row is an array of 64-bit numbers. First 32 that say which code is best, by channel (blue, green,
-red; alpha or grey) and bucket, then 8 hints, one a code (`Codes.hints`); from 40 on the pixels. A
-pixel has a sample in each of its low three bytes, whatever the format (5-bit samples too), so that
-all three are predicted and summed at once; in rows of alpha and grey just one. From bit 32 on, a
-byte each, are the buckets of the values last written there: a run leaves them as they were. A row
-is worked on in place: what isn't overwritten yet is the row above.
+A row is an array of 64-bit numbers. First 32 that say where in ``fast`` the best code is, by channel
+(blue, green, red; alpha or grey) and bucket; from 32 on the pixels. A pixel has a lane of 16 bits for
+each of blue, green and red, whatever the format, so that all three are predicted and summed at once;
+rows of alpha and grey have just one. A lane has the sample in its low byte, and from bit 9 the bucket
+of the value last written there: a run leaves that as it was. A row is worked on in place: what isn't
+overwritten yet is the row above. In the first row, each pixel is also written to where the next one
+will be, since the one on the left is what a pixel of that row is predicted from.
 
 All else that a call leaves for the next stands in arrays too. ``io``: 0 bits at hand, the next on
 top, 1 where the words go on, 2 how many bits are at hand, 3 the colour above on the left, 4 the
@@ -53,13 +54,6 @@ __all__ = [
 #: Whether these loops run compiled.
 COMPILED = cython.compiled
 
-if not cython.compiled:
-
-    def _top_bit(x: int) -> int:
-        """Return the number of the highest bit that is set; C has its own (``quic_kernel.pxd``)."""
-        return x.bit_length() - 1
-
-
 # What `decode_rows` ends with: all rows; the stream is used up; a run goes beyond its row; bits
 # that are no code word.
 DONE, ENDED, BAD_RUN, BAD_CODE = 0, 1, 2, 3
@@ -73,7 +67,7 @@ DONE, ENDED, BAD_RUN, BAD_CODE = 0, 1, 2, 3
     limit=cython.uint, length=cython.uint, value=cython.uint,
 )
 def _long(values: Array, code: int, acc: int) -> int:
-    """Return the entry of a code word longer than `FAST_BITS`, 0 if there is none."""
+    """Return the entry of a code word longer than `FAST_BITS`, `LONG` (64) if it is none."""
     limit = values[256 + code]
     zeros = 10 - code
     while zeros < limit and not (acc >> (63 - zeros)) & 1:
@@ -84,9 +78,7 @@ def _long(values: Array, code: int, acc: int) -> int:
     else:
         length = limit + values[264 + code]
         value = (limit << code) + ((acc >> (64 - length)) & ((1 << values[264 + code]) - 1))
-    if value > 255 or not values[value]:
-        return 0
-    return values[value] | length
+    return values[value] | length if value < 256 else 64
 
 
 @cython.cfunc
@@ -119,7 +111,7 @@ def _learn(counts: Array, row: Array, slot: int, value: int, trigger: int) -> No
     counts[base], counts[base + 1], counts[base + 2], counts[base + 3] = n0, n1, n2, n3
     counts[base + 4], counts[base + 5], counts[base + 6], counts[base + 7] = n4, n5, n6, n7
     least = min(min(min(n0, n4), min(n1, n5)), min(min(n2, n6), min(n3, n7)))
-    row[slot] = row[39 - (least & 7)]
+    row[slot] = (7 - (least & 7)) << 10
     if (least + 32768) >> 3 > trigger:
         for k in range(8):
             if counts[base + k] != 32767:
@@ -158,20 +150,20 @@ def _piece(state: Array, s: int, left: int) -> int:
 @cython.inline
 @cython.nogil
 @cython.exceptval(check=False)
-@cython.returns(cython.uint)
+@cython.returns(cython.ulonglong)
 @cython.locals(
-    row=cython.ulonglong[::1], i=cython.Py_ssize_t, n=cython.uint, corner=cython.uint,
-    end=cython.Py_ssize_t, left=cython.ulonglong, seen=cython.ulonglong,
+    row=cython.ulonglong[::1], i=cython.Py_ssize_t, n=cython.uint, corner=cython.ulonglong,
+    end=cython.Py_ssize_t, left=cython.ulonglong, seen=cython.ulonglong, same=cython.ulonglong,
 )
 def _repeat(row: Array, i: int, n: int, corner: int) -> int:
     """Repeat the pixel before ``i`` for ``n`` pixels; return what then is above on the left."""
-    left = row[i - 1] & 0xFFFFFF
+    same, seen = 0xFF00FF00FF, 0xE000E000E00
+    left = row[i - 1] & same
     end = i + n
     if n:
-        corner = row[end - 1] & 0xFFFFFF
+        corner = row[end - 1]
     while i < end:
-        seen = row[i] >> 32
-        row[i] = seen << 32 | left
+        row[i] = row[i] & seen | left
         i += 1
     return corner
 
@@ -238,11 +230,13 @@ def _read_run(src: Array, io: Array, state: Array, rules: Array, s: int, limit: 
     code=cython.uint, acc=cython.ulonglong, full=cython.ulonglong, entry=cython.uint,
 )
 def _read(src: Array, io: Array, fast: Array, values: Array, code: int) -> int:
-    """Return the entry of the next code word, 0 if it is none."""
+    """Return the entry of the next code word; `LONG` is set in it if it is none."""
     full = 0xFFFFFFFFFFFFFFFF
     _refill(src, io)
     acc = io[0]
-    entry = fast[code + (acc >> 54)] or _long(values, code >> 10, acc)
+    entry = fast[code + (acc >> 54)]
+    if entry == 64:
+        entry = _long(values, code >> 10, acc)
     io[0] = (acc << (entry & 63)) & full
     io[2] -= entry & 63
     return entry
@@ -255,25 +249,27 @@ def _read(src: Array, io: Array, fast: Array, values: Array, code: int) -> int:
 @cython.locals(
     src=cython.uint[::1], io=cython.ulonglong[::1], state=cython.uint[::1], rules=cython.uchar[::1],
     fast=cython.uint[::1], values=cython.uint[::1], counts=cython.short[::1],
-    row=cython.ulonglong[::1], i=cython.Py_ssize_t, end=cython.Py_ssize_t, lanes=cython.uint,
-    trigger=cython.uint, acc=cython.ulonglong, full=cython.ulonglong, word=cython.ulonglong,
-    pos=cython.Py_ssize_t, have=cython.uint, wait=cython.uint, start=cython.Py_ssize_t,
-    n=cython.uint, r=cython.uint, g=cython.uint, b=cython.uint, seen=cython.uint,
-    hint=cython.ulonglong, used=cython.uint, left=cython.uint, up=cython.uint, corner=cython.uint,
-    delta=cython.uint, mean=cython.uint,
+    row=cython.ulonglong[::1], i=cython.Py_ssize_t, end=cython.Py_ssize_t, first=cython.bint,
+    lanes=cython.ulonglong, acc=cython.ulonglong, full=cython.ulonglong, word=cython.ulonglong,
+    pos=cython.Py_ssize_t, have=cython.uint, wait=cython.uint, trigger=cython.uint,
+    start=cython.Py_ssize_t, least=cython.Py_ssize_t, n=cython.uint, r=cython.uint, g=cython.uint,
+    b=cython.uint, last=cython.ulonglong, up=cython.ulonglong, corner=cython.ulonglong,
+    same=cython.ulonglong, keep=cython.ulonglong, delta=cython.ulonglong,
 )
 def _decode3(
     src: Array, io: Array, state: Array, rules: Array, fast: Array, values: Array, counts: Array,
-    row: Array, i: int, end: int, lanes: int, trigger: int,
+    row: Array, i: int, end: int, first: int, lanes: int,
 ) -> int:
-    """Decode the pixels ``i`` to ``end`` of a row of three channels."""
-    full = 0xFFFFFFFFFFFFFFFF
+    """Decode the pixels ``i`` to ``end`` of a row of three channels, the first one or not."""
+    full, same, keep = 0xFFFFFFFFFFFFFFFF, 0xFF00FF00FF, 0xE000E000E00
+    keep |= lanes
     acc, pos, have, corner = io[0], io[1], io[2], io[3]
-    wait, start = state[0], 0
-    left, seen = row[i - 1 if i > 40 else 40] & 0xFFFFFF, row[i - 1 if i > 40 else 40] >> 32
+    wait, trigger = state[0], state[16 + state[1]]
+    start, least = 0, end if first else 34
+    last = row[i - 1 if i > 32 else 32]
     while i < end:
-        up = row[i] & 0xFFFFFF
-        if up == corner and i > 42 and i != start and left == row[i - 2] & 0xFFFFFF:
+        up = row[i]
+        if not (up ^ corner) & same and i > least and i != start and not (last ^ row[i - 2]) & same:
             io[0], io[1], io[2] = acc, pos, have
             n = _read_run(src, io, state, rules, 0, end - i)
             acc, pos, have = io[0], io[1], io[2]
@@ -281,48 +277,42 @@ def _decode3(
                 return 2
             corner = _repeat(row, i, n, corner)
             start, i = i, i + n
-            seen = row[i - 1] >> 32
+            last = row[i - 1]
             continue
+        corner = up
         word = src[pos]
         acc |= word << 32 >> have
         n = (64 - have) >> 5
         pos, have = pos + n, have + (n << 5)
-        hint = row[16 + (seen >> 16)]
-        r = fast[(hint >> 8 & 0xFFFF) + (acc >> 54)]
-        n = (hint & 255) - _top_bit(acc | hint)
-        acc, used = (acc << n) & full, n
-        hint = row[8 + (seen >> 8 & 255)]
-        g = fast[(hint >> 8 & 0xFFFF) + (acc >> 54)]
-        n = (hint & 255) - _top_bit(acc | hint)
-        acc, used = (acc << n) & full, used + n
-        hint = row[seen & 255]
-        b = fast[(hint >> 8 & 0xFFFF) + (acc >> 54)]
-        n = (hint & 255) - _top_bit(acc | hint)
-        acc = (acc << n) & full
-        if r & g & b & 0x80:
-            have -= used + n
+        r = fast[row[16 + (last >> 41 & 7)] + (acc >> 54)]
+        acc = (acc << (r & 63)) & full
+        g = fast[row[8 + (last >> 25 & 7)] + (acc >> 54)]
+        acc = (acc << (g & 63)) & full
+        b = fast[row[last >> 9 & 7] + (acc >> 54)]
+        acc = (acc << (b & 63)) & full
+        n = r + g + b & 255
+        if n < 64:
+            have -= n
         else:
             word = src[pos - 2]
             io[0], io[1], io[2] = (word << 32 | src[pos - 1]) << (64 - have) & full, pos, have
-            r = _read(src, io, fast, values, row[16 + (seen >> 16)] >> 8 & 0xFFFF)
-            g = _read(src, io, fast, values, row[8 + (seen >> 8 & 255)] >> 8 & 0xFFFF)
-            b = _read(src, io, fast, values, row[seen & 255] >> 8 & 0xFFFF)
+            r = _read(src, io, fast, values, row[16 + (last >> 41 & 7)])
+            g = _read(src, io, fast, values, row[8 + (last >> 25 & 7)])
+            b = _read(src, io, fast, values, row[last >> 9 & 7])
             acc, pos, have = io[0], io[1], io[2]
-            if not r & g & b & 0x80:
+            if (r | g | b) & 64:
                 return 3
-        delta = (r & 0xFF00) << 8 | g & 0xFF00 | b >> 8 & 0xFF
-        mean = (left & up) + ((left ^ up) >> 1 & 0x7F7F7F)
-        left = ((mean & 0x7F7F7F) + (delta & 0x7F7F7F) ^ (mean ^ delta) & 0x808080) & lanes
-        corner = up
         if not wait:
-            _learn(counts, row, seen & 255, b >> 16 & 255, trigger)
-            _learn(counts, row, 8 + (seen >> 8 & 255), g >> 16 & 255, trigger)
-            _learn(counts, row, 16 + (seen >> 16), r >> 16 & 255, trigger)
+            _learn(counts, row, last >> 9 & 7, b >> 8 & 255, trigger)
+            _learn(counts, row, 8 + (last >> 25 & 7), g >> 8 & 255, trigger)
+            _learn(counts, row, 16 + (last >> 41 & 7), r >> 8 & 255, trigger)
             wait = _pause(state, rules, 0) + 1
         wait -= 1
-        seen = r >> 8 & 0xFF0000 | g >> 16 & 0xFF00 | b >> 24
-        word = seen
-        row[i] = word << 32 | left
+        delta = r >> 16
+        delta = delta << 32 | g >> 16 << 16 | b >> 16
+        last = ((last + up >> 1 & same) + delta) & keep
+        row[i + first] = last
+        row[i] = last
         i += 1
     io[0], io[1], io[2], io[3] = acc, pos, have, corner
     state[0] = wait
@@ -336,80 +326,74 @@ def _decode3(
 @cython.locals(
     src=cython.uint[::1], io=cython.ulonglong[::1], state=cython.uint[::1], rules=cython.uchar[::1],
     fast=cython.uint[::1], values=cython.uint[::1], counts=cython.short[::1],
-    row=cython.ulonglong[::1], i=cython.Py_ssize_t, end=cython.Py_ssize_t, trigger=cython.uint,
-    word=cython.ulonglong, start=cython.Py_ssize_t, n=cython.uint, entry=cython.uint,
-    slot=cython.uint, left=cython.uint, up=cython.uint, corner=cython.uint,
+    row=cython.ulonglong[::1], i=cython.Py_ssize_t, end=cython.Py_ssize_t, first=cython.bint,
+    trigger=cython.uint, start=cython.Py_ssize_t, least=cython.Py_ssize_t, n=cython.uint,
+    entry=cython.uint, slot=cython.uint, last=cython.ulonglong, up=cython.ulonglong,
+    corner=cython.ulonglong,
 )
 def _decode1(
     src: Array, io: Array, state: Array, rules: Array, fast: Array, values: Array, counts: Array,
-    row: Array, i: int, end: int, trigger: int,
+    row: Array, i: int, end: int, first: int,
 ) -> int:
-    """Decode the samples ``i`` to ``end`` of a row of alpha or grey."""
-    corner, start = io[4], 0
-    left, slot = row[i - 1 if i > 40 else 40] & 255, 24 + (row[i - 1 if i > 40 else 40] >> 32)
+    """Decode the samples ``i`` to ``end`` of a row of alpha or grey, the first one or not."""
+    corner, trigger = io[4], state[16 + state[9]]
+    start, least = 0, end if first else 34
+    last = row[i - 1 if i > 32 else 32]
     while i < end:
-        up = row[i] & 255
-        if up == corner and i > 42 and i != start and left == row[i - 2] & 255:
+        up = row[i]
+        if not (up ^ corner) & 255 and i > least and i != start and not (last ^ row[i - 2]) & 255:
             n = _read_run(src, io, state, rules, 8, end - i)
             if n > end - i:
                 return 2
-            start = i
             corner = _repeat(row, i, n, corner)
-            i += n
-            slot = 24 + (row[i - 1] >> 32)
+            start, i = i, i + n
+            last = row[i - 1]
             continue
-        entry = _read(src, io, fast, values, row[slot] >> 8 & 0xFFFF)
-        if not entry:
-            return 3
         corner = up
-        left = ((left + up) >> 1) + (entry >> 8) & 255
+        slot = 24 + (last >> 9)
+        entry = _read(src, io, fast, values, row[slot])
+        if entry & 64:
+            return 3
         if state[8]:
             state[8] -= 1
         else:
-            _learn(counts, row, slot, entry >> 16 & 255, trigger)
+            _learn(counts, row, slot, entry >> 8 & 255, trigger)
             state[8] = _pause(state, rules, 8)
-        slot = 24 + (entry >> 24)
-        word = entry >> 24
-        row[i] = word << 32 | left
+        last = ((last + up >> 1 & 255) + (entry >> 16)) & 0xEFF
+        row[i + first] = last
+        row[i] = last
         i += 1
     io[4] = corner
     return 0
 
 
-@cython.locals(left=cython.ulonglong)
-def _above(row: Array, io: Array, i: int, s: int) -> None:
-    """Make the pixel above ``i`` the one on its left, 0 for the first, and no place for a run."""
-    left = row[i - 1] & 0xFFFFFF if i > 40 else 0
-    row[i] = row[i] >> 32 << 32 | left
-    io[3 + (s >> 3)] = left ^ 1
-
-
-@cython.locals(i=cython.Py_ssize_t, pixel=cython.uint)
+@cython.locals(i=cython.Py_ssize_t, pixel=cython.ulonglong, cell=cython.uint)
 def _write_row(out: Bytes, at: int, row: Array, alpha: Array, width: int, kind: int) -> None:
     """Write a decoded row in its format, from byte ``at`` on."""
     if kind == 1:
         for i in range(width):
-            out[at + i] = alpha[40 + i] & 255
+            out[at + i] = alpha[32 + i] & 255
     elif kind == 2:
         for i in range(width):
-            pixel = row[40 + i] & 0xFFFFFF
-            pixel = pixel >> 6 & 0x7C00 | pixel >> 3 & 0x3E0 | pixel & 0x1F
+            pixel = row[32 + i]
+            pixel = pixel >> 22 & 0x7C00 | pixel >> 11 & 0x3E0 | pixel & 0x1F
             out[at + 2 * i] = pixel & 255
             out[at + 2 * i + 1] = pixel >> 8
     else:
         for i in range(width):
-            pixel = row[40 + i] & 0xFFFFFF
+            pixel = row[32 + i]
+            cell = pixel & 255 | pixel >> 8 & 0xFF00 | pixel >> 16 & 0xFF0000
             if kind == 5:
-                pixel |= (alpha[40 + i] & 255) << 24
-            out[at + 4 * i] = pixel & 255
-            out[at + 4 * i + 1] = pixel >> 8 & 255
-            out[at + 4 * i + 2] = pixel >> 16 & 255
-            out[at + 4 * i + 3] = pixel >> 24
+                cell |= (alpha[32 + i] & 255) << 24
+            out[at + 4 * i] = cell & 255
+            out[at + 4 * i + 1] = cell >> 8 & 255
+            out[at + 4 * i + 2] = cell >> 16 & 255
+            out[at + 4 * i + 3] = cell >> 24
 
 
 @cython.locals(
     y=cython.Py_ssize_t, i=cython.Py_ssize_t, end=cython.Py_ssize_t, stride=cython.Py_ssize_t,
-    last=cython.Py_ssize_t, n=cython.uint, s=cython.uint, trigger=cython.uint, status=cython.int,
+    n=cython.uint, s=cython.uint, status=cython.int,
 )
 def some_rows(
     src: Array, stop: int, io: Array, state: Array, rules: Array, fast: Array, values: Array,
@@ -421,31 +405,25 @@ def some_rows(
     stride = width * (1 if kind == 1 else 2 if kind == 2 else 4)
     for y in range(height):
         s = 8 if kind == 1 else 0
-        i = 40
-        while i < 40 + width and not status:
-            n = _piece(state, s, 40 + width - i)
-            last = i + (n & 0x3FFFFFFF)
-            trigger = state[16 + state[s + 1]]
-            while i < last and not status:
-                end = last
-                if not y:  # what is above a pixel is the one on its left; no runs
-                    end = i + 1
-                    _above(row if not s else alpha, io, i, s)
-                if s:
-                    status = _decode1(
-                        src, io, state, rules, fast, values, counts, alpha, i, end, trigger
-                    )
-                else:
-                    status = _decode3(
-                        src, io, state, rules, fast, values, counts, row, i, end, lanes, trigger
-                    )
-                i = end
-            if io[1] * 32 - io[2] > stop:
+        i = 32
+        while i < 32 + width and not status:
+            n = _piece(state, s, 32 + width - i)
+            end = i + (n & 0x3FFFFFFF)
+            if s:
+                status = _decode1(
+                    src, io, state, rules, fast, values, counts, alpha, i, end, not y
+                )
+            else:
+                status = _decode3(
+                    src, io, state, rules, fast, values, counts, row, i, end, not y, lanes
+                )
+            i = end
+            if io[1] * 32 - io[2] > stop and not status:
                 status = 1
             state[s + 1] += n >> 30
-            if i == 40 + width and kind == 5 and s == 0:
+            if i == 32 + width and kind == 5 and s == 0:
                 s = 8
-                i = 40
+                i = 32
         if status:
             io[5] = y
             break
@@ -461,7 +439,7 @@ def decode_rows(
     """Decode an image of type ``kind`` into ``out``, rows tight; return how it ended.
 
     ``src`` is the stream as numbers, with zeros after its ``stop`` bits. ``row`` and ``alpha``
-    (that one for alpha and grey) have ``width`` zeros for pixels.
+    (that one for alpha and grey) have zeros for ``width`` pixels and one.
     """
     with cython.nogil:
         return some_rows(
@@ -517,44 +495,44 @@ def _write_run(out: Array, io: Array, state: Array, rules: Array, s: int, n: int
 @cython.locals(
     out=cython.uint[::1], io=cython.ulonglong[::1], state=cython.uint[::1], rules=cython.uchar[::1],
     words=cython.uint[::1], folded=cython.ushort[::1], counts=cython.short[::1],
-    row=cython.ulonglong[::1], line=cython.uint[::1], i=cython.Py_ssize_t, end=cython.Py_ssize_t,
-    lanes=cython.uint, trigger=cython.uint, acc=cython.ulonglong, full=cython.ulonglong,
-    word=cython.ulonglong, pos=cython.Py_ssize_t, have=cython.uint, start=cython.Py_ssize_t,
-    n=cython.uint, r=cython.uint, g=cython.uint, b=cython.uint, wr=cython.uint, wg=cython.uint,
-    wb=cython.uint, seen=cython.uint, left=cython.uint, up=cython.uint, corner=cython.uint,
-    delta=cython.uint, mean=cython.uint, pixel=cython.uint,
+    row=cython.ulonglong[::1], line=cython.ulonglong[::1], i=cython.Py_ssize_t,
+    end=cython.Py_ssize_t, first=cython.bint, lanes=cython.ulonglong, trigger=cython.uint,
+    acc=cython.ulonglong, full=cython.ulonglong, word=cython.ulonglong, pos=cython.Py_ssize_t,
+    have=cython.uint, start=cython.Py_ssize_t, least=cython.Py_ssize_t, n=cython.uint,
+    r=cython.ulonglong, g=cython.ulonglong, b=cython.ulonglong, wr=cython.uint, wg=cython.uint,
+    wb=cython.uint, last=cython.ulonglong, up=cython.ulonglong, corner=cython.ulonglong,
+    same=cython.ulonglong, guard=cython.ulonglong, delta=cython.ulonglong, pixel=cython.ulonglong,
 )
 def _encode3(
     out: Array, io: Array, state: Array, rules: Array, words: Array, folded: Array, counts: Array,
-    row: Array, line: Array, i: int, end: int, lanes: int, trigger: int,
+    row: Array, line: Array, i: int, end: int, first: int, lanes: int,
 ) -> None:
     """Encode the pixels ``i`` to ``end`` of a row of three channels, from ``line``."""
-    full = 0xFFFFFFFFFFFFFFFF
+    full, same, guard = 0xFFFFFFFFFFFFFFFF, 0xFF00FF00FF, 0x10001000100
     acc, pos, have, corner = io[0], io[1], io[2], io[3]
-    start = 0
-    left, seen = row[i - 1 if i > 40 else 40] & 0xFFFFFF, row[i - 1 if i > 40 else 40] >> 32
+    trigger = state[16 + state[1]]
+    start, least = 0, end if first else 34
+    last = row[i - 1 if i > 32 else 32]
     while i < end:
-        up = row[i] & 0xFFFFFF
-        if up == corner and i > 42 and i != start and left == row[i - 2] & 0xFFFFFF:
+        up = row[i]
+        if not (up ^ corner) & same and i > least and i != start and not (last ^ row[i - 2]) & same:
             n = 0
-            while i + n < end and line[i + n - 40] == left:
+            while i + n < end and line[i + n - 32] == last & same:
                 n += 1
             io[0], io[1], io[2] = acc, pos, have
             _write_run(out, io, state, rules, 0, n)
             acc, pos, have = io[0], io[1], io[2]
             corner = _repeat(row, i, n, corner)
             start, i = i, i + n
-            seen = row[i - 1] >> 32
+            last = row[i - 1]
             continue
         corner = up
-        pixel = line[i - 40]
-        mean = (left & up) + ((left ^ up) >> 1 & 0x7F7F7F)
-        delta = (pixel | 0x808080) - (mean & 0x7F7F7F)
-        delta = (delta ^ (pixel ^ mean ^ 0x808080) & 0x808080) & lanes
-        r, g, b = folded[delta >> 16], folded[delta >> 8 & 255], folded[delta & 255]
-        wr = words[(row[16 + (seen >> 16)] & 7) << 8 | r & 255]
-        wg = words[(row[8 + (seen >> 8 & 255)] & 7) << 8 | g & 255]
-        wb = words[(row[seen & 255] & 7) << 8 | b & 255]
+        pixel = line[i - 32]
+        delta = ((pixel | guard) - (last + up >> 1 & same)) & lanes
+        r, g, b = folded[delta >> 32], folded[delta >> 16 & 255], folded[delta & 255]
+        wr = words[row[16 + (last >> 41 & 7)] >> 2 | r & 255]
+        wg = words[row[8 + (last >> 25 & 7)] >> 2 | g & 255]
+        wb = words[row[last >> 9 & 7] >> 2 | b & 255]
         n = (wr >> 26) + (wg >> 26) + (wb >> 26)
         if n <= 32:
             word = ((wr & 0x3FFFFFF) << (wg >> 26) | wg & 0x3FFFFFF) << (wb >> 26) | wb & 0x3FFFFFF
@@ -574,14 +552,13 @@ def _encode3(
         if state[0]:
             state[0] -= 1
         else:
-            _learn(counts, row, seen & 255, b & 255, trigger)
-            _learn(counts, row, 8 + (seen >> 8 & 255), g & 255, trigger)
-            _learn(counts, row, 16 + (seen >> 16), r & 255, trigger)
+            _learn(counts, row, last >> 9 & 7, b & 255, trigger)
+            _learn(counts, row, 8 + (last >> 25 & 7), g & 255, trigger)
+            _learn(counts, row, 16 + (last >> 41 & 7), r & 255, trigger)
             state[0] = _pause(state, rules, 0)
-        seen = (r >> 8) << 16 | g & 0xFF00 | b >> 8
-        word = seen
-        row[i] = word << 32 | pixel
-        left = pixel
+        last = pixel | (r & 0xE00) << 32 | (g & 0xE00) << 16 | b & 0xE00
+        row[i + first] = last
+        row[i] = last
         i += 1
     io[0], io[1], io[2], io[3] = acc, pos, have, corner
 
@@ -594,46 +571,47 @@ def _encode3(
     out=cython.uint[::1], io=cython.ulonglong[::1], state=cython.uint[::1], rules=cython.uchar[::1],
     words=cython.uint[::1], folded=cython.ushort[::1], counts=cython.short[::1],
     row=cython.ulonglong[::1], line=cython.uint[::1], i=cython.Py_ssize_t, end=cython.Py_ssize_t,
-    trigger=cython.uint, start=cython.Py_ssize_t, n=cython.uint, value=cython.uint,
-    word=cython.ulonglong, slot=cython.uint, left=cython.uint, up=cython.uint, corner=cython.uint,
+    first=cython.bint, trigger=cython.uint, start=cython.Py_ssize_t, least=cython.Py_ssize_t,
+    n=cython.uint, value=cython.uint, slot=cython.uint, last=cython.ulonglong, up=cython.ulonglong,
+    corner=cython.ulonglong,
 )
 def _encode1(
     out: Array, io: Array, state: Array, rules: Array, words: Array, folded: Array, counts: Array,
-    row: Array, line: Array, i: int, end: int, trigger: int,
+    row: Array, line: Array, i: int, end: int, first: int,
 ) -> None:
     """Encode the samples ``i`` to ``end`` of a row of alpha or grey, from ``line``."""
-    corner, start = io[4], 0
-    left, slot = row[i - 1 if i > 40 else 40] & 255, 24 + (row[i - 1 if i > 40 else 40] >> 32)
+    corner, trigger = io[4], state[16 + state[9]]
+    start, least = 0, end if first else 34
+    last = row[i - 1 if i > 32 else 32]
     while i < end:
-        up = row[i] & 255
-        if up == corner and i > 42 and i != start and left == row[i - 2] & 255:
+        up = row[i]
+        if not (up ^ corner) & 255 and i > least and i != start and not (last ^ row[i - 2]) & 255:
             n = 0
-            while i + n < end and line[i + n - 40] == left:
+            while i + n < end and line[i + n - 32] == last & 255:
                 n += 1
             _write_run(out, io, state, rules, 8, n)
-            start = i
             corner = _repeat(row, i, n, corner)
-            i += n
-            slot = 24 + (row[i - 1] >> 32)
+            start, i = i, i + n
+            last = row[i - 1]
             continue
         corner = up
-        value = folded[(line[i - 40] - ((left + up) >> 1)) & 255]
-        n = words[(row[slot] & 7) << 8 | value & 255]
+        value = folded[(line[i - 32] - (last + up >> 1 & 255)) & 255]
+        slot = 24 + (last >> 9)
+        n = words[row[slot] >> 2 | value & 255]
         _put(out, io, n & 0x3FFFFFF, n >> 26)
         if state[8]:
             state[8] -= 1
         else:
             _learn(counts, row, slot, value & 255, trigger)
             state[8] = _pause(state, rules, 8)
-        slot = 24 + (value >> 8)
-        left = line[i - 40]
-        word = value >> 8
-        row[i] = word << 32 | left
+        last = line[i - 32] | value & 0xE00
+        row[i + first] = last
+        row[i] = last
         i += 1
     io[4] = corner
 
 
-@cython.locals(i=cython.Py_ssize_t, pixel=cython.uint)
+@cython.locals(i=cython.Py_ssize_t, pixel=cython.ulonglong)
 def _read_row(pixels: Bytes, at: int, line: Array, line1: Array, width: int, kind: int) -> None:
     """Read a row to encode, from byte ``at`` on."""
     if kind == 1:
@@ -642,19 +620,19 @@ def _read_row(pixels: Bytes, at: int, line: Array, line1: Array, width: int, kin
     elif kind == 2:
         for i in range(width):
             pixel = pixels[at + 2 * i] | pixels[at + 2 * i + 1] << 8
-            line[i] = (pixel & 0x7C00) << 6 | (pixel & 0x3E0) << 3 | pixel & 0x1F
+            line[i] = (pixel & 0x7C00) << 22 | (pixel & 0x3E0) << 11 | pixel & 0x1F
     else:
         for i in range(width):
-            pixel = pixels[at + 4 * i] | pixels[at + 4 * i + 1] << 8
-            line[i] = pixel | pixels[at + 4 * i + 2] << 16
+            pixel = pixels[at + 4 * i + 2]
+            line[i] = pixel << 32 | pixels[at + 4 * i] | pixels[at + 4 * i + 1] << 16
         if kind == 5:
             for i in range(width):
                 line1[i] = pixels[at + 4 * i + 3]
 
 
 @cython.locals(
-    y=cython.Py_ssize_t, i=cython.Py_ssize_t, end=cython.Py_ssize_t, last=cython.Py_ssize_t,
-    n=cython.uint, s=cython.uint, trigger=cython.uint, room=cython.ulonglong,
+    y=cython.Py_ssize_t, i=cython.Py_ssize_t, end=cython.Py_ssize_t, n=cython.uint, s=cython.uint,
+    room=cython.ulonglong,
 )
 def encode_rows(
     pixels: Bytes, stride: int, io: Array, state: Array, rules: Array, words: Array, folded: Array,
@@ -673,25 +651,19 @@ def encode_rows(
             io[5] = y + 1
             _read_row(pixels, y * stride, line, line1, width, kind)
             s = 8 if kind == 1 else 0
-            i = 40
-            while i < 40 + width:
-                n = _piece(state, s, 40 + width - i)
-                last = i + (n & 0x3FFFFFFF)
-                trigger = state[16 + state[s + 1]]
-                while i < last:
-                    end = last
-                    if not y:  # what is above a pixel is the one on its left; no runs
-                        end = i + 1
-                        _above(row if not s else alpha, io, i, s)
-                    if s:
-                        _encode1(out, io, state, rules, words, folded, counts, alpha, line1, i, end,
-                                 trigger)
-                    else:
-                        _encode3(out, io, state, rules, words, folded, counts, row, line, i, end,
-                                 lanes, trigger)
-                    i = end
+            i = 32
+            while i < 32 + width:
+                n = _piece(state, s, 32 + width - i)
+                end = i + (n & 0x3FFFFFFF)
+                if s:
+                    _encode1(out, io, state, rules, words, folded, counts, alpha, line1, i, end,
+                             not y)
+                else:
+                    _encode3(out, io, state, rules, words, folded, counts, row, line, i, end,
+                             not y, lanes)
+                i = end
                 state[s + 1] += n >> 30
-                if i == 40 + width and kind == 5 and s == 0:
+                if i == 32 + width and kind == 5 and s == 0:
                     s = 8
-                    i = 40
+                    i = 32
     return bool(io[5] == height)

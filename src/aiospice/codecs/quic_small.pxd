@@ -15,7 +15,7 @@ cdef class Scratch:
     cdef unsigned long long[::1] best
     cdef unsigned long long[::1] row
     cdef unsigned long long[::1] alpha
-    cdef unsigned int lanes
+    cdef unsigned long long lanes
     cdef readonly unsigned char[::1] pixels
     cdef readonly int[::1] found
 

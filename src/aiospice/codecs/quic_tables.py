@@ -12,10 +12,10 @@ from array import array
 
 __all__ = [
     "FAST_BITS",
+    "LONG",
     "LONGEST",
     "RULES",
     "TRIGGERS",
-    "VALID",
     "Codes",
     "codes",
 ]
@@ -26,8 +26,9 @@ LONGEST = 26
 FAST_BITS = 10
 #: Buckets of a channel (5-bit samples use 5 of them).
 BUCKETS = 8
-#: Set in each entry of `Codes.fast` and `Codes.values` that stands for something.
-VALID = 0x80
+#: The entry of `Codes.fast` for words that are longer than that, and set in those that stand for
+#: nothing.
+LONG = 64
 
 #: When the least of a bucket's counters passes this, all are halved; by the index of the wait mask.
 TRIGGERS = array("I", (110, 550, 900, 800, 550, 400, 350))
@@ -56,44 +57,38 @@ RULES = array(
 class Codes:
     """The codes for samples of ``depth`` bits, as the kernels look them up.
 
-    An entry of ``fast`` and ``values`` is 32 bits: the code word's length (6 bits) and `VALID`, the
-    difference (from bit 8), the value (16) and its bucket (24); 0 stands for nothing.
+    An entry of ``fast`` and ``values`` is 32 bits: the code word's length (6 bits), the value (from
+    bit 8), the difference (16) and its bucket (25).
     """
 
     def __init__(self, depth: int) -> None:
         self.depth = depth
         size = 1 << depth
-        #: A sample's mask in each of three lanes of 8 bits.
-        self.lanes = 0x010101 * (size - 1)
-        #: By difference (0 to 255): the value, and from bit 8 its bucket.
+        #: A sample's mask in each of three lanes of 16 bits.
+        self.lanes = 0x000100010001 * (size - 1)
+        #: By difference (0 to 255): the value, and from bit 9 its bucket.
         self.folded = array("H", bytes(512))
         #: By value: an entry without a length. From 256, by code: how many zeros a word of another
         #: form begins with; from 264: the bits after those.
-        self.values = array("I", bytes(4 * (256 + 16)))
+        self.values = array("I", [LONG] * (256 + 16))
         for value in range(size):
             difference = size - 1 - (value >> 1) if value & 1 else value >> 1
             bucket = min((value + 1).bit_length() - 1, depth - 1)
-            self.folded[difference] = value | bucket << 8
-            self.values[value] = VALID | difference << 8 | value << 16 | bucket << 24
+            self.folded[difference] = value | bucket << 9
+            self.values[value] = value << 8 | difference << 16 | bucket << 25
         #: By code and value: the code word, and from bit 26 its length.
         self.words = array("I", bytes(8 * 1024))
         #: By value and code: 8 times the length. From 2048 the counters begin, by channel, bucket
         #: and code; those of codes that aren't are never the least.
         counters = [(7 - k) - 32768 if k < depth else 32767 for k in range(8)]
         self.counts = array("h", [0] * 2048 + counters * (4 * BUCKETS))
-        #: By code and the next `FAST_BITS` bits: an entry, 0 for words that are longer.
-        self.fast = array("I", bytes(4 * BUCKETS << FAST_BITS))
+        #: By code and the next `FAST_BITS` bits: an entry, `LONG` for words that are longer.
+        self.fast = array("I", [LONG]) * (BUCKETS << FAST_BITS)
         for code in range(depth):
             self._add(code)
-        #: By code, how to read it: 64 + code, from bit 8 where it is in `fast`, and the bit that a
-        #: word of another form sets last of all; its length is the same as that of the longest
-        #: other word (in the codes for which words of another form fit into `FAST_BITS`).
-        self.hints = array("Q", bytes(8 * BUCKETS))
-        for code in range(depth):
-            self.hints[code] = 1 << 64 - self.values[256 + code] | code << FAST_BITS + 8 | 64 + code
-        #: What stands before a row's pixels: by channel and bucket, how to read its best code (the
-        #: longest at first); then `hints`.
-        self.head = self.hints[depth - 1 : depth] * (4 * BUCKETS) + self.hints
+        #: What stands before a row's pixels: by channel and bucket, where its best code is in
+        #: ``fast`` (the code for the longest values at first).
+        self.head = array("Q", [depth - 1 << FAST_BITS]) * (4 * BUCKETS)
 
     def _add(self, code: int) -> None:
         zeros = min(LONGEST - self.depth, (1 << (self.depth - code)) - 1)
