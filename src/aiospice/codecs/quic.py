@@ -121,7 +121,7 @@ def _model(table: Codes) -> tuple[array[int], array[int], array[int]]:
 
 def _rows(best: array[int], type: int, width: int) -> tuple[array[int], array[int]]:
     """Return the rows of colours, and of alpha or grey if there are any, that both begin with."""
-    blank = array("Q", bytes(8 * (width + 1)))
+    blank = array("Q", bytes(8 * (width + 2)))
     return best + blank, best + blank if type in (GRAY, RGBA) else best
 
 
@@ -155,11 +155,12 @@ def decode(data: bytes | bytearray | memoryview, *, max_pixels: int = MAX_PIXELS
     io = array("Q", (words[5] << 32, 6, 32, 0, 0, 0))
     stride = width * _PIXEL_BYTES[type]
     pixels = bytearray(stride * height)
+    cells = memoryview(pixels).cast("I") if stride == 4 * width else words
     row, alpha = _rows(best, type, width)
     # fmt: off
     status = _kernel.decode_rows(
         words, stop, io, state, RULES, table.fast, table.values, counts, row, alpha, pixels,
-        width, height, type, table.lanes,
+        cells, width, height, type, table.lanes,
     )
     # fmt: on
     if status != _kernel.DONE:

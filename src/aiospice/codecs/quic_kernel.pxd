@@ -4,22 +4,22 @@
 
 cdef unsigned int _piece(unsigned int[::1] state, unsigned int s, unsigned int left) noexcept nogil
 cdef void _write_row(
-    unsigned char[::1] out, Py_ssize_t at, unsigned long long[::1] row,
-    unsigned long long[::1] alpha, Py_ssize_t width, int kind,
+    unsigned char[::1] out, unsigned int[::1] cells, Py_ssize_t at,
+    unsigned long long[::1] row, unsigned long long[::1] alpha, Py_ssize_t width, int kind,
 ) noexcept nogil
 cpdef int some_rows(
     unsigned int[::1] src, unsigned long long stop, unsigned long long[::1] io,
     unsigned int[::1] state, unsigned char[::1] rules, unsigned int[::1] fast,
     unsigned int[::1] values, short[::1] counts, unsigned long long[::1] row,
-    unsigned long long[::1] alpha, unsigned char[::1] out, Py_ssize_t width, Py_ssize_t height,
-    int kind, unsigned long long lanes,
+    unsigned long long[::1] alpha, unsigned char[::1] out, unsigned int[::1] cells,
+    Py_ssize_t width, Py_ssize_t height, int kind, unsigned long long lanes,
 ) noexcept nogil
 cpdef int decode_rows(
     unsigned int[::1] src, unsigned long long stop, unsigned long long[::1] io,
     unsigned int[::1] state, unsigned char[::1] rules, unsigned int[::1] fast,
     unsigned int[::1] values, short[::1] counts, unsigned long long[::1] row,
-    unsigned long long[::1] alpha, unsigned char[::1] out, Py_ssize_t width, Py_ssize_t height,
-    int kind, unsigned long long lanes,
+    unsigned long long[::1] alpha, unsigned char[::1] out, unsigned int[::1] cells,
+    Py_ssize_t width, Py_ssize_t height, int kind, unsigned long long lanes,
 ) except -1
 cdef void _read_row(
     const unsigned char[::1] pixels, Py_ssize_t at, unsigned long long[::1] line,
@@ -30,5 +30,6 @@ cpdef bint encode_rows(
     unsigned int[::1] state, unsigned char[::1] rules, unsigned int[::1] words,
     unsigned short[::1] folded, short[::1] counts, unsigned long long[::1] row,
     unsigned long long[::1] alpha, unsigned long long[::1] line,
-    unsigned int[::1] line1, unsigned int[::1] out, Py_ssize_t width, Py_ssize_t height, int kind, unsigned long long lanes,
+    unsigned int[::1] line1, unsigned int[::1] out, Py_ssize_t width, Py_ssize_t height, int kind,
+    unsigned long long lanes,
 ) except -1

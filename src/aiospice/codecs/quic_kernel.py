@@ -3,7 +3,7 @@
 """The loops of the QUIC codec: rows of pixels from bits, and bits from rows.
 
 A row is an array of 64-bit numbers. First 32 that say where in ``fast`` the best code is, by channel
-(blue, green, red; alpha or grey) and bucket; from 32 on the pixels. A pixel has a lane of 16 bits for
+(blue, green, red; alpha or grey) and bucket; from 33 on the pixels. A pixel has a lane of 16 bits for
 each of blue, green and red, whatever the format, so that all three are predicted and summed at once;
 rows of alpha and grey have just one. A lane has the sample in its low byte, and from bit 9 the bucket
 of the value last written there: a run leaves that as it was. A row is worked on in place: what isn't
@@ -63,12 +63,12 @@ DONE, ENDED, BAD_RUN, BAD_CODE = 0, 1, 2, 3
 @cython.exceptval(check=False)
 @cython.returns(cython.uint)
 @cython.locals(
-    values=cython.uint[::1], code=cython.uint, acc=cython.ulonglong, zeros=cython.uint,
-    limit=cython.uint, length=cython.uint, value=cython.uint,
+    values=cython.uint[::1], place=cython.uint, acc=cython.ulonglong, code=cython.uint,
+    zeros=cython.uint, limit=cython.uint, length=cython.uint, value=cython.uint,
 )
-def _long(values: Array, code: int, acc: int) -> int:
+def _long(values: Array, place: int, acc: int) -> int:
     """Return the entry of a code word longer than `FAST_BITS`, `LONG` (64) if it is none."""
-    limit = values[256 + code]
+    code, limit = 7 - place, values[256 + place]
     zeros = 10 - code
     while zeros < limit and not (acc >> (63 - zeros)) & 1:
         zeros += 1
@@ -76,8 +76,8 @@ def _long(values: Array, code: int, acc: int) -> int:
         length = zeros + 1 + code
         value = zeros << code | (acc >> (64 - length)) & ((1 << code) - 1)
     else:
-        length = limit + values[264 + code]
-        value = (limit << code) + ((acc >> (64 - length)) & ((1 << values[264 + code]) - 1))
+        length = limit + values[264 + place]
+        value = (limit << code) + ((acc >> (64 - length)) & ((1 << values[264 + place]) - 1))
     return values[value] | length if value < 256 else 64
 
 
@@ -94,8 +94,7 @@ def _long(values: Array, code: int, acc: int) -> int:
 def _learn(counts: Array, row: Array, slot: int, value: int, trigger: int) -> None:
     """Count what ``value`` would have cost in each code; choose the cheapest, the longer of equals.
 
-    A counter is 8 times the bits, plus 7 minus the code (so that the least one tells its code),
-    minus 32768. No code costs more than 8 times the cheapest for any value, and the cheapest is
+    A counter is 8 times the bits, plus its place (so that the least one tells that), minus 32768. No code costs more than 8 times the cheapest for any value, and the cheapest is
     halved beyond 900 + 26: 8 * 8 * 927 + 7 is below 65536.
     """
     base = 2048 + (slot << 3)
@@ -111,11 +110,11 @@ def _learn(counts: Array, row: Array, slot: int, value: int, trigger: int) -> No
     counts[base], counts[base + 1], counts[base + 2], counts[base + 3] = n0, n1, n2, n3
     counts[base + 4], counts[base + 5], counts[base + 6], counts[base + 7] = n4, n5, n6, n7
     least = min(min(min(n0, n4), min(n1, n5)), min(min(n2, n6), min(n3, n7)))
-    row[slot] = (7 - (least & 7)) << 10
-    if (least + 32768) >> 3 > trigger:
+    row[slot] = (least & 7) << 10
+    if least > trigger:
         for k in range(8):
             if counts[base + k] != 32767:
-                counts[base + k] = ((counts[base + k] + 32768) >> 4 << 3) + (7 - k) - 32768
+                counts[base + k] = ((counts[base + k] + 32768) >> 4 << 3) + k - 32768
 
 
 @cython.cfunc
@@ -251,10 +250,10 @@ def _read(src: Array, io: Array, fast: Array, values: Array, code: int) -> int:
     fast=cython.uint[::1], values=cython.uint[::1], counts=cython.short[::1],
     row=cython.ulonglong[::1], i=cython.Py_ssize_t, end=cython.Py_ssize_t, first=cython.bint,
     lanes=cython.ulonglong, acc=cython.ulonglong, full=cython.ulonglong, word=cython.ulonglong,
-    pos=cython.Py_ssize_t, have=cython.uint, wait=cython.uint, trigger=cython.uint,
+    pos=cython.Py_ssize_t, have=cython.uint, wait=cython.uint, trigger=cython.int,
     start=cython.Py_ssize_t, least=cython.Py_ssize_t, n=cython.uint, r=cython.uint, g=cython.uint,
     b=cython.uint, last=cython.ulonglong, up=cython.ulonglong, corner=cython.ulonglong,
-    same=cython.ulonglong, keep=cython.ulonglong, delta=cython.ulonglong,
+    same=cython.ulonglong, keep=cython.ulonglong, delta=cython.ulonglong, seen=cython.ulonglong,
 )
 def _decode3(
     src: Array, io: Array, state: Array, rules: Array, fast: Array, values: Array, counts: Array,
@@ -265,8 +264,11 @@ def _decode3(
     keep |= lanes
     acc, pos, have, corner = io[0], io[1], io[2], io[3]
     wait, trigger = state[0], state[16 + state[1]]
-    start, least = 0, end if first else 34
-    last = row[i - 1 if i > 32 else 32]
+    trigger -= 32768
+    start, least = 0, end if first else 35
+    if i == 33:
+        row[32] = row[33]
+    last = row[i - 1]
     while i < end:
         up = row[i]
         if not (up ^ corner) & same and i > least and i != start and not (last ^ row[i - 2]) & same:
@@ -296,16 +298,18 @@ def _decode3(
         else:
             word = src[pos - 2]
             io[0], io[1], io[2] = (word << 32 | src[pos - 1]) << (64 - have) & full, pos, have
-            r = _read(src, io, fast, values, row[16 + (last >> 41 & 7)])
-            g = _read(src, io, fast, values, row[8 + (last >> 25 & 7)])
-            b = _read(src, io, fast, values, row[last >> 9 & 7])
+            seen = row[i - 1]
+            r = _read(src, io, fast, values, row[16 + (seen >> 41 & 7)])
+            g = _read(src, io, fast, values, row[8 + (seen >> 25 & 7)])
+            b = _read(src, io, fast, values, row[seen >> 9 & 7])
             acc, pos, have = io[0], io[1], io[2]
             if (r | g | b) & 64:
                 return 3
         if not wait:
-            _learn(counts, row, last >> 9 & 7, b >> 8 & 255, trigger)
-            _learn(counts, row, 8 + (last >> 25 & 7), g >> 8 & 255, trigger)
-            _learn(counts, row, 16 + (last >> 41 & 7), r >> 8 & 255, trigger)
+            seen = row[i - 1]  # `last`, but so compilers needn't keep what is worked out above
+            _learn(counts, row, seen >> 9 & 7, b >> 8 & 255, trigger)
+            _learn(counts, row, 8 + (seen >> 25 & 7), g >> 8 & 255, trigger)
+            _learn(counts, row, 16 + (seen >> 41 & 7), r >> 8 & 255, trigger)
             wait = _pause(state, rules, 0) + 1
         wait -= 1
         delta = r >> 16
@@ -327,7 +331,7 @@ def _decode3(
     src=cython.uint[::1], io=cython.ulonglong[::1], state=cython.uint[::1], rules=cython.uchar[::1],
     fast=cython.uint[::1], values=cython.uint[::1], counts=cython.short[::1],
     row=cython.ulonglong[::1], i=cython.Py_ssize_t, end=cython.Py_ssize_t, first=cython.bint,
-    trigger=cython.uint, start=cython.Py_ssize_t, least=cython.Py_ssize_t, n=cython.uint,
+    trigger=cython.int, start=cython.Py_ssize_t, least=cython.Py_ssize_t, n=cython.uint,
     entry=cython.uint, slot=cython.uint, last=cython.ulonglong, up=cython.ulonglong,
     corner=cython.ulonglong,
 )
@@ -337,8 +341,11 @@ def _decode1(
 ) -> int:
     """Decode the samples ``i`` to ``end`` of a row of alpha or grey, the first one or not."""
     corner, trigger = io[4], state[16 + state[9]]
-    start, least = 0, end if first else 34
-    last = row[i - 1 if i > 32 else 32]
+    trigger -= 32768
+    start, least = 0, end if first else 35
+    if i == 33:
+        row[32] = row[33]
+    last = row[i - 1]
     while i < end:
         up = row[i]
         if not (up ^ corner) & 255 and i > least and i != start and not (last ^ row[i - 2]) & 255:
@@ -368,46 +375,43 @@ def _decode1(
 
 
 @cython.locals(i=cython.Py_ssize_t, pixel=cython.ulonglong, cell=cython.uint)
-def _write_row(out: Bytes, at: int, row: Array, alpha: Array, width: int, kind: int) -> None:
-    """Write a decoded row in its format, from byte ``at`` on."""
+def _write_row(
+    out: Bytes, cells: Array, at: int, row: Array, alpha: Array, width: int, kind: int
+) -> None:
+    """Write a decoded row in its format, from pixel ``at`` on."""
     if kind == 1:
         for i in range(width):
-            out[at + i] = alpha[32 + i] & 255
+            out[at + i] = alpha[33 + i] & 255
     elif kind == 2:
         for i in range(width):
-            pixel = row[32 + i]
-            pixel = pixel >> 22 & 0x7C00 | pixel >> 11 & 0x3E0 | pixel & 0x1F
-            out[at + 2 * i] = pixel & 255
-            out[at + 2 * i + 1] = pixel >> 8
+            pixel = row[33 + i]
+            cell = pixel >> 22 & 0x7C00 | pixel >> 11 & 0x3E0 | pixel & 0x1F
+            out[2 * (at + i)] = cell & 255
+            out[2 * (at + i) + 1] = cell >> 8
     else:
         for i in range(width):
-            pixel = row[32 + i]
-            cell = pixel & 255 | pixel >> 8 & 0xFF00 | pixel >> 16 & 0xFF0000
-            if kind == 5:
-                cell |= (alpha[32 + i] & 255) << 24
-            out[at + 4 * i] = cell & 255
-            out[at + 4 * i + 1] = cell >> 8 & 255
-            out[at + 4 * i + 2] = cell >> 16 & 255
-            out[at + 4 * i + 3] = cell >> 24
+            pixel = row[33 + i]
+            cells[at + i] = pixel & 255 | pixel >> 8 & 0xFF00 | pixel >> 16 & 0xFF0000
+        if kind == 5:
+            for i in range(width):
+                cells[at + i] |= (alpha[33 + i] & 255) << 24
 
 
 @cython.locals(
-    y=cython.Py_ssize_t, i=cython.Py_ssize_t, end=cython.Py_ssize_t, stride=cython.Py_ssize_t,
-    n=cython.uint, s=cython.uint, status=cython.int,
+    y=cython.Py_ssize_t, i=cython.Py_ssize_t, end=cython.Py_ssize_t, n=cython.uint, s=cython.uint, status=cython.int,
 )
 def some_rows(
     src: Array, stop: int, io: Array, state: Array, rules: Array, fast: Array, values: Array,
-    counts: Array, row: Array, alpha: Array, out: Bytes, width: int, height: int, kind: int,
-    lanes: int,
+    counts: Array, row: Array, alpha: Array, out: Bytes, cells: Array, width: int, height: int,
+    kind: int, lanes: int,
 ) -> int:
     """Do what `decode_rows` does, without letting go of the lock of the interpreter."""
     status = 0
-    stride = width * (1 if kind == 1 else 2 if kind == 2 else 4)
     for y in range(height):
         s = 8 if kind == 1 else 0
-        i = 32
-        while i < 32 + width and not status:
-            n = _piece(state, s, 32 + width - i)
+        i = 33
+        while i < 33 + width and not status:
+            n = _piece(state, s, 33 + width - i)
             end = i + (n & 0x3FFFFFFF)
             if s:
                 status = _decode1(
@@ -421,30 +425,32 @@ def some_rows(
             if io[1] * 32 - io[2] > stop and not status:
                 status = 1
             state[s + 1] += n >> 30
-            if i == 32 + width and kind == 5 and s == 0:
+            if i == 33 + width and kind == 5 and s == 0:
                 s = 8
-                i = 32
+                i = 33
         if status:
             io[5] = y
             break
-        _write_row(out, y * stride, row, alpha, width, kind)
+        _write_row(out, cells, y * width, row, alpha, width, kind)
     return status
 
 
 def decode_rows(
     src: Array, stop: int, io: Array, state: Array, rules: Array, fast: Array, values: Array,
-    counts: Array, row: Array, alpha: Array, out: Bytes, width: int, height: int, kind: int,
-    lanes: int,
+    counts: Array, row: Array, alpha: Array, out: Bytes, cells: Array, width: int, height: int,
+    kind: int, lanes: int,
 ) -> int:
-    """Decode an image of type ``kind`` into ``out``, rows tight; return how it ended.
+    """Decode an image of type ``kind``, rows tight; return how it ended.
+
+    Bytes of pixels go to ``out`` for types 1 and 2, pixels as numbers of 32 bits to ``cells`` else.
 
     ``src`` is the stream as numbers, with zeros after its ``stop`` bits. ``row`` and ``alpha``
     (that one for alpha and grey) have zeros for ``width`` pixels and one.
     """
     with cython.nogil:
         return some_rows(
-            src, stop, io, state, rules, fast, values, counts, row, alpha, out, width, height,
-            kind, lanes,
+            src, stop, io, state, rules, fast, values, counts, row, alpha, out, cells, width,
+            height, kind, lanes,
         )
 
 
@@ -496,7 +502,7 @@ def _write_run(out: Array, io: Array, state: Array, rules: Array, s: int, n: int
     out=cython.uint[::1], io=cython.ulonglong[::1], state=cython.uint[::1], rules=cython.uchar[::1],
     words=cython.uint[::1], folded=cython.ushort[::1], counts=cython.short[::1],
     row=cython.ulonglong[::1], line=cython.ulonglong[::1], i=cython.Py_ssize_t,
-    end=cython.Py_ssize_t, first=cython.bint, lanes=cython.ulonglong, trigger=cython.uint,
+    end=cython.Py_ssize_t, first=cython.bint, lanes=cython.ulonglong, trigger=cython.int,
     acc=cython.ulonglong, full=cython.ulonglong, word=cython.ulonglong, pos=cython.Py_ssize_t,
     have=cython.uint, start=cython.Py_ssize_t, least=cython.Py_ssize_t, n=cython.uint,
     r=cython.ulonglong, g=cython.ulonglong, b=cython.ulonglong, wr=cython.uint, wg=cython.uint,
@@ -511,13 +517,16 @@ def _encode3(
     full, same, guard = 0xFFFFFFFFFFFFFFFF, 0xFF00FF00FF, 0x10001000100
     acc, pos, have, corner = io[0], io[1], io[2], io[3]
     trigger = state[16 + state[1]]
-    start, least = 0, end if first else 34
-    last = row[i - 1 if i > 32 else 32]
+    trigger -= 32768
+    start, least = 0, end if first else 35
+    if i == 33:
+        row[32] = row[33]
+    last = row[i - 1]
     while i < end:
         up = row[i]
         if not (up ^ corner) & same and i > least and i != start and not (last ^ row[i - 2]) & same:
             n = 0
-            while i + n < end and line[i + n - 32] == last & same:
+            while i + n < end and line[i + n - 33] == last & same:
                 n += 1
             io[0], io[1], io[2] = acc, pos, have
             _write_run(out, io, state, rules, 0, n)
@@ -527,7 +536,7 @@ def _encode3(
             last = row[i - 1]
             continue
         corner = up
-        pixel = line[i - 32]
+        pixel = line[i - 33]
         delta = ((pixel | guard) - (last + up >> 1 & same)) & lanes
         r, g, b = folded[delta >> 32], folded[delta >> 16 & 255], folded[delta & 255]
         wr = words[row[16 + (last >> 41 & 7)] >> 2 | r & 255]
@@ -571,7 +580,7 @@ def _encode3(
     out=cython.uint[::1], io=cython.ulonglong[::1], state=cython.uint[::1], rules=cython.uchar[::1],
     words=cython.uint[::1], folded=cython.ushort[::1], counts=cython.short[::1],
     row=cython.ulonglong[::1], line=cython.uint[::1], i=cython.Py_ssize_t, end=cython.Py_ssize_t,
-    first=cython.bint, trigger=cython.uint, start=cython.Py_ssize_t, least=cython.Py_ssize_t,
+    first=cython.bint, trigger=cython.int, start=cython.Py_ssize_t, least=cython.Py_ssize_t,
     n=cython.uint, value=cython.uint, slot=cython.uint, last=cython.ulonglong, up=cython.ulonglong,
     corner=cython.ulonglong,
 )
@@ -581,13 +590,16 @@ def _encode1(
 ) -> None:
     """Encode the samples ``i`` to ``end`` of a row of alpha or grey, from ``line``."""
     corner, trigger = io[4], state[16 + state[9]]
-    start, least = 0, end if first else 34
-    last = row[i - 1 if i > 32 else 32]
+    trigger -= 32768
+    start, least = 0, end if first else 35
+    if i == 33:
+        row[32] = row[33]
+    last = row[i - 1]
     while i < end:
         up = row[i]
         if not (up ^ corner) & 255 and i > least and i != start and not (last ^ row[i - 2]) & 255:
             n = 0
-            while i + n < end and line[i + n - 32] == last & 255:
+            while i + n < end and line[i + n - 33] == last & 255:
                 n += 1
             _write_run(out, io, state, rules, 8, n)
             corner = _repeat(row, i, n, corner)
@@ -595,7 +607,7 @@ def _encode1(
             last = row[i - 1]
             continue
         corner = up
-        value = folded[(line[i - 32] - (last + up >> 1 & 255)) & 255]
+        value = folded[(line[i - 33] - (last + up >> 1 & 255)) & 255]
         slot = 24 + (last >> 9)
         n = words[row[slot] >> 2 | value & 255]
         _put(out, io, n & 0x3FFFFFF, n >> 26)
@@ -604,7 +616,7 @@ def _encode1(
         else:
             _learn(counts, row, slot, value & 255, trigger)
             state[8] = _pause(state, rules, 8)
-        last = line[i - 32] | value & 0xE00
+        last = line[i - 33] | value & 0xE00
         row[i + first] = last
         row[i] = last
         i += 1
@@ -651,9 +663,9 @@ def encode_rows(
             io[5] = y + 1
             _read_row(pixels, y * stride, line, line1, width, kind)
             s = 8 if kind == 1 else 0
-            i = 32
-            while i < 32 + width:
-                n = _piece(state, s, 32 + width - i)
+            i = 33
+            while i < 33 + width:
+                n = _piece(state, s, 33 + width - i)
                 end = i + (n & 0x3FFFFFFF)
                 if s:
                     _encode1(out, io, state, rules, words, folded, counts, alpha, line1, i, end,
@@ -663,7 +675,7 @@ def encode_rows(
                              not y, lanes)
                 i = end
                 state[s + 1] += n >> 30
-                if i == 32 + width and kind == 5 and s == 0:
+                if i == 33 + width and kind == 5 and s == 0:
                     s = 8
-                    i = 32
+                    i = 33
     return bool(io[5] == height)

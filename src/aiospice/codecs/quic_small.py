@@ -56,9 +56,10 @@ class Scratch:
         self.rules, self.fast, self.values = RULES, table.fast, table.values
         self.counts, self.counters, self.lanes = table.counts[:], table.counts[2048:], table.lanes
         self.best = table.head
-        blank = array("Q", bytes(8 * (MAX_WIDTH + 1)))
+        blank = array("Q", bytes(8 * (MAX_WIDTH + 2)))
         self.row, self.alpha = table.head + blank, table.head + blank
         self.pixels = bytearray(4 * MAX_PIXELS)
+        self.cells = memoryview(self.pixels).cast("I")
         self.found = array("i", bytes(4 * 3))
 
     def __reduce__(self) -> tuple[type[Scratch], tuple[()]]:
@@ -105,7 +106,7 @@ def _clear(row: Array, best: Array, width: int) -> None:
     """Make a row what it is before an image."""
     for i in range(32):
         row[i] = best[i]
-    for i in range(32, 33 + width):
+    for i in range(32, 34 + width):
         row[i] = 0
 
 
@@ -145,7 +146,7 @@ def decode_small(scratch: Scratch, data: Bytes, start: int, size: int) -> int:
     width, height = _u32(data, start + 12), _u32(data, start + 16)
     if _u32(data, start + 4) or kind < 3 or kind > 5 or not width or not height:
         return 4
-    if width > len(scratch.row) - 33 or height > len(scratch.pixels) // (4 * width):
+    if width > len(scratch.row) - 34 or height > len(scratch.pixels) // (4 * width):
         return 4
     n, zeros = size >> 2, (28 * (width + 1) + 19) >> 2
     if n + zeros > len(scratch.words):
@@ -159,5 +160,5 @@ def decode_small(scratch: Scratch, data: Bytes, start: int, size: int) -> int:
     return some_rows(
         scratch.words, 32 * n, scratch.io, scratch.state, scratch.rules, scratch.fast,
         scratch.values, scratch.counts, scratch.row, scratch.alpha, scratch.pixels,
-        width, height, kind, scratch.lanes,
+        scratch.cells, width, height, kind, scratch.lanes,
     )

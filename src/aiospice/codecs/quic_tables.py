@@ -31,7 +31,8 @@ BUCKETS = 8
 LONG = 64
 
 #: When the least of a bucket's counters passes this, all are halved; by the index of the wait mask.
-TRIGGERS = array("I", (110, 550, 900, 800, 550, 400, 350))
+#: (As `Codes.counts` has counters, but for what is subtracted.)
+TRIGGERS = array("I", (bits * 8 + 7 for bits in (110, 550, 900, 800, 550, 400, 350)))
 #: First how many pixels pass between two lessons, at most 63: both sides walk through these from
 #: the first on, again and again, each masked by the current wait mask. (``tabrand_chaos`` has
 #: numbers of 32 bits; no wait mask is wider than 6.) Then, by the state of runs, n: a run is
@@ -57,6 +58,9 @@ RULES = array(
 class Codes:
     """The codes for samples of ``depth`` bits, as the kernels look them up.
 
+    Codes stand in the order of their names backwards: the one of most bits (7 of 8-bit samples) has
+    the first place, code 0 the place 7, since the longer of two that are as good is taken.
+
     An entry of ``fast`` and ``values`` is 32 bits: the code word's length (6 bits), the value (from
     bit 8), the difference (16) and its bucket (25).
     """
@@ -79,8 +83,9 @@ class Codes:
         #: By code and value: the code word, and from bit 26 its length.
         self.words = array("I", bytes(8 * 1024))
         #: By value and code: 8 times the length. From 2048 the counters begin, by channel, bucket
-        #: and code; those of codes that aren't are never the least.
-        counters = [(7 - k) - 32768 if k < depth else 32767 for k in range(8)]
+        #: and code: 8 times the bits, plus the place, minus 32768; those of codes that aren't are
+        #: never the least.
+        counters = [k - 32768 if k >= 8 - depth else 32767 for k in range(8)]
         self.counts = array("h", [0] * 2048 + counters * (4 * BUCKETS))
         #: By code and the next `FAST_BITS` bits: an entry, `LONG` for words that are longer.
         self.fast = array("I", [LONG]) * (BUCKETS << FAST_BITS)
@@ -88,23 +93,24 @@ class Codes:
             self._add(code)
         #: What stands before a row's pixels: by channel and bucket, where its best code is in
         #: ``fast`` (the code for the longest values at first).
-        self.head = array("Q", [depth - 1 << FAST_BITS]) * (4 * BUCKETS)
+        self.head = array("Q", [8 - depth << FAST_BITS]) * (4 * BUCKETS)
 
     def _add(self, code: int) -> None:
+        place = 7 - code
         zeros = min(LONGEST - self.depth, (1 << (self.depth - code)) - 1)
         short = zeros << code
         rest = ((1 << self.depth) - short - 1).bit_length()
-        self.values[256 + code], self.values[264 + code] = zeros, rest
+        self.values[256 + place], self.values[264 + place] = zeros, rest
         for value in range(1 << self.depth):
             if value < short:
                 word, length = 1 << code | value & ((1 << code) - 1), (value >> code) + code + 1
             else:
                 word, length = value - short, zeros + rest
-            self.words[code << 8 | value] = length << 26 | word
-            self.counts[value << 3 | code] = length << 3
+            self.words[place << 8 | value] = length << 26 | word
+            self.counts[value << 3 | place] = length << 3
             if length <= FAST_BITS:
                 spare = FAST_BITS - length
-                at = (code << FAST_BITS) + (word << spare)
+                at = (place << FAST_BITS) + (word << spare)
                 entries = array("I", [self.values[value] | length])
                 self.fast[at : at + (1 << spare)] = entries * (1 << spare)
 
