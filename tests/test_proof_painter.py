@@ -33,21 +33,60 @@ COMMANDS = (
 )
 
 
-@pytest.mark.parametrize("vga", ["std", "qxl"])
+#: These need a driver.
+DRIVEN = tuple(f"image 10 20 300 200 {format} {format}" for format in (2, 4, 5, 6, 7, 8, 9))
+
+
+@pytest.mark.parametrize(
+    ("vga", "first"),
+    [("std", "mode 1024 768 32"), ("qxl", "mode 1024 768 32"), ("qxl", "qxl 0 1024 768 32")],
+    ids=["std", "qxl as VGA", "qxl"],
+)
 async def test_every_command_changes_the_screen_and_does_so_alike(
-    qemu_factory: QemuFactory, vga: str
+    qemu_factory: QemuFactory, vga: str, first: str
 ) -> None:
     screens = []
     for _ in range(2):
         qemu = await qemu_factory(guest="paint", commands=True, vga=vga)
         async with Painter(qemu) as painter:
+            await painter.do(first)
             seen = [await qemu.screendump()]
-            for command in COMMANDS:
+            for command in (*COMMANDS, *(DRIVEN if first.startswith("qxl") else ())):
                 await painter.do(command)
                 seen.append(await qemu.screendump())
                 assert seen[-1] != seen[-2], command
         screens.append(seen)
     assert screens[0] == screens[1]
+
+
+async def test_a_driver_paints_what_the_vga_does(qemu_factory: QemuFactory) -> None:
+    qemu = await qemu_factory(guest="paint", commands=True, extra=("-device", "qxl,id=second"))
+    async with Painter(qemu) as painter:
+        plain = []
+        for command in COMMANDS:
+            await painter.do(command)
+            plain.append(await qemu.screendump())
+        for number, device in ((0, None), (1, "second")):
+            await painter.do(f"qxl {number} 1024 768 32")
+            for command, picture in zip(COMMANDS, plain, strict=True):
+                await painter.do(command)
+                assert await qemu.screendump(device) == picture, command
+        await painter.do("on 0")
+        await painter.do("page 9")
+        assert await qemu.screendump() != await qemu.screendump("second")
+        await painter.do("mode 1024 768 32")
+        await painter.do(COMMANDS[0])
+        assert await qemu.screendump() == plain[0]
+
+
+async def test_a_card_that_is_full_gets_its_memory_back(qemu_factory: QemuFactory) -> None:
+    qemu = await qemu_factory(guest="paint", commands=True)
+    async with Painter(qemu) as painter:
+        await painter.do("qxl 0 1024 768 32")
+        await painter.do("repeat 30 0 photo 0 0 1024 768 0")  # 90 MiB of images in 47
+        many = await qemu.screendump()
+        await painter.do("photo 0 0 1024 768 29")
+        assert await qemu.screendump() == many
 
 
 @pytest.mark.parametrize(
@@ -86,9 +125,9 @@ async def test_the_background_goes_on_until_it_is_stopped(qemu_factory: QemuFact
     ("command", "words"),
     [
         ("sing", "no such command"),
-        ("mode 1 2", "three numbers"),
+        ("mode 1 2", "other numbers"),
         ("mode 1 2 3", "bits"),
-        ("photo 1 2", "five numbers"),
+        ("photo 1 2", "5 numbers"),
         ("photo 0 0 5000 1 1", "below 4096"),
         ("every 4 sing 1", "no such command"),
         ("repeat page", "repeat N T"),

@@ -9,14 +9,21 @@
  *
  *   mode W H BITS          a new screen, black; BITS is 8, 15, 16, 24 or 32
  *   qxl N W H BITS         the same on the N-th QXL device (0 is the first), with draw commands of
- *                          its own; BITS is 16 or 32. `mode` goes back to the VGA
+ *                          its own; BITS is 15, 16 or 32. `mode` goes back to the VGA
+ *   on N                   what follows goes to that QXL device, which is open already
+ *   heads N                the QXL screen is shown by N monitors side by side, at most 4; QEMU
+ *                          needs "-global qxl-vga.max_outputs=4"
  *   fill X Y W H RGB       one colour
  *   photo X Y W H SEED     smooth colours with a little noise
  *   noise X Y W H SEED     every pixel by chance
+ *   stamp X Y W H SEED     the same as photo; with QXL an image that is to be cached
+ *   image X Y W H F SEED   with QXL: an image of bitmap format F (2: 1 bit, 4: 4, 5: 8, with
+ *                          palettes; 6: 16, 7: 24, 8: 32, 9: RGBA; of 1 and 3, whose bits are the
+ *                          other way round, spice-server 0.15.1 dies)
  *   video X Y W H FRAME    one picture of a moving one
  *   page SEED              the screen full of text
  *   scroll SEED            up by one line of text, a new one at the end
- *   type SEED              one letter, right of the last
+ *   type SEED              one letter, at the SEED-th place
  *   desktop SEED           windows, icons, buttons, a bar
  *   drag STEP              a window at its next place; what it leaves is painted again
  *   rects SEED             a hundred small boxes of one colour
@@ -32,6 +39,7 @@
 #define COM2 0x2f8
 #define LINE 200
 #define NUMBERS 8
+#define MOST 4095 /* of places and sizes */
 
 typedef struct {
     char word[12];
@@ -44,6 +52,7 @@ static Command background;
 static u32 period, due, done;
 static u8 has_echo, has_commands, going_on;
 static u32 vga_memory;
+static const char far[] = "places and sizes are below 4096";
 
 static void go_on(void);
 
@@ -184,33 +193,48 @@ static const Scene scenes[] = {{"page", page}, {"scroll", scroll}, {"type", type
                                {"desktop", desktop}, {"drag", drag}, {"rects", rects}};
 
 typedef struct { const char *name; void (*paint)(int, int, int, int, u32); } Area;
-static const Area areas[] = {{"fill", fill}, {"photo", photo}, {"noise", noise}, {"video", video}};
+static const Area areas[] = {{"fill", fill}, {"photo", photo}, {"noise", noise}, {"video", video},
+                              {"stamp", stamp}};
 
 static void spin(u32 millions) {
     for (volatile u32 i = 0; i < millions * 1000000u;) i++;
 }
 
+typedef struct { const char *name; int numbers; const char *(*act)(const u32 *); } Order;
+
+static const char *order_mode(const u32 *n) { return mode(n[0], n[1], n[2]); }
+static const char *order_qxl(const u32 *n) { return qxl_open(n[0], n[1], n[2], n[3]); }
+static const char *order_on(const u32 *n) { return qxl_choose(n[0]); }
+static const char *order_heads(const u32 *n) { return qxl_heads(n[0]); }
+static const char *order_wait(const u32 *n) { return wait(n[0]), (char *)0; }
+static const char *order_spin(const u32 *n) { return spin(n[0]), (char *)0; }
+static const char *order_image(const u32 *n) {
+    if (n[0] > MOST || n[1] > MOST || n[2] > MOST || n[3] > MOST) return far;
+    return qxl_image((Box){n[0], n[1], n[0] + n[2], n[1] + n[3]}, n[4], n[5]);
+}
+
+static const Order orders[] = {{"mode", 3, order_mode}, {"qxl", 4, order_qxl}, {"on", 1, order_on},
+                               {"heads", 1, order_heads}, {"image", 6, order_image},
+                               {"wait", 1, order_wait}, {"spin", 1, order_spin}};
+
 static const char *act(const Command *command) {
     const u32 *n = command->numbers;
     for (u32 i = 0; i < sizeof scenes / sizeof *scenes; i++)
         if (same(command->word, scenes[i].name)) {
-            if (command->count != 1) return "one number";
+            if (command->count != 1) return "it takes 1 number";
             scenes[i].paint(n[0]);
             return 0;
         }
     for (u32 i = 0; i < sizeof areas / sizeof *areas; i++)
         if (same(command->word, areas[i].name)) {
-            if (command->count != 5 || n[0] > 4095 || n[1] > 4095 || n[2] > 4095 || n[3] > 4095)
-                return "five numbers, places below 4096";
+            if (command->count != 5) return "it takes 5 numbers";
+            if (n[0] > MOST || n[1] > MOST || n[2] > MOST || n[3] > MOST) return far;
             areas[i].paint(n[0], n[1], n[2], n[3], n[4]);
             return 0;
         }
-    if (same(command->word, "mode"))
-        return command->count == 3 ? mode(n[0], n[1], n[2]) : "three numbers";
-    if (same(command->word, "qxl"))
-        return command->count == 4 ? qxl_open(n[0], n[1], n[2], n[3]) : "four numbers";
-    if (same(command->word, "wait")) return wait(n[0]), (char *)0;
-    if (same(command->word, "spin")) return spin(n[0]), (char *)0;
+    for (u32 i = 0; i < sizeof orders / sizeof *orders; i++)
+        if (same(command->word, orders[i].name))
+            return command->count == orders[i].numbers ? orders[i].act(n) : "other numbers";
     return "no such command";
 }
 

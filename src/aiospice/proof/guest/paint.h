@@ -35,6 +35,7 @@ void wait(u32 hundredths);
 /* paint_scenes.c: a seed gives the same picture every time. */
 void fill(int x, int y, int width, int height, u32 rgb);
 void photo(int x, int y, int width, int height, u32 seed);
+void stamp(int x, int y, int width, int height, u32 seed);
 void noise(int x, int y, int width, int height, u32 seed);
 void video(int x, int y, int width, int height, u32 frame);
 void page(u32 seed);
@@ -47,8 +48,12 @@ void rects(u32 seed);
 /* paint_qxl.c: without a driver (VGA) what is in the screen's memory is seen by itself. */
 extern int driven;
 const char *qxl_open(u32 number, u32 width, u32 height, u32 bits);
+const char *qxl_choose(u32 number);
+const char *qxl_heads(u32 count);
+const char *qxl_image(Box box, u32 format, u32 seed);
 void qxl_close(void);
-void qxl_copy(Box box);          /* show what has been painted there */
+void qxl_copy(Box box, u32 key); /* show what has been painted there; a key: to be cached */
+void qxl_fill(Box box, u32 rgb);
 void qxl_shift(Box box, int dy); /* what is dy rows below has moved there */
 
 #endif

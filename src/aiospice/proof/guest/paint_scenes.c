@@ -10,7 +10,6 @@ static Box touched;  /* painted and not shown yet */
 static Box clip;     /* nothing is painted outside */
 static int clipped;
 static u32 chance;
-static u32 cursor;   /* of `type`, in letters */
 
 /* -- pixels ----------------------------------------------------------------------------- */
 
@@ -54,10 +53,12 @@ static Box visible(int x, int y, int width, int height) {
     return box;
 }
 
-static void shown(void) {
-    if (driven && touched.right) qxl_copy(touched);
+static void shown_as(u32 key) {
+    if (driven && touched.right) qxl_copy(touched, key);
     touched = (Box){0, 0, 0, 0};
 }
+
+static void shown(void) { shown_as(0); }
 
 static u32 random(void) {
     chance ^= chance << 13;
@@ -89,6 +90,10 @@ static void paint(int x, int y, int width, int height, u32 rgb) {
 
 void fill(int x, int y, int width, int height, u32 rgb) {
     paint(x, y, width, height, rgb);
+    if (driven && screen.bits == 32 && touched.right) {
+        qxl_fill(touched, rgb);
+        touched = (Box){0, 0, 0, 0};
+    }
     shown();
 }
 
@@ -147,14 +152,13 @@ void scroll(u32 seed) {
     line_of_text(last);
 }
 
-/* A letter, as if it was typed. */
+/* A letter, as if it was typed: the next seed is the next place. */
 void type(u32 seed) {
     u32 columns = screen.width / LETTER_WIDTH, rows = screen.height / LETTER_HEIGHT;
+    u32 place = seed % (columns * rows);
     begin(seed);
-    cursor %= columns * rows;
-    letter(cursor % columns * LETTER_WIDTH, cursor / columns * LETTER_HEIGHT, 33 + below(94),
+    letter(place % columns * LETTER_WIDTH, place / columns * LETTER_HEIGHT, 33 + below(94),
            0x202020, 0xfdfdf6);
-    cursor++;
     shown();
 }
 
@@ -285,6 +289,14 @@ static void smooth(Box box, int x, int y, int dx, int dy, u32 seed) {
 void photo(int x, int y, int width, int height, u32 seed) {
     smooth(visible(x, y, width, height), x, y, 0, 0, seed);
     shown();
+}
+
+/* A photo that looks the same wherever it is, for the client to keep. */
+void stamp(int x, int y, int width, int height, u32 seed) {
+    Box box = visible(x, y, width, height);
+    smooth(box, x, y, 0, 0, seed);
+    int whole = box.right - box.left == width && box.bottom - box.top == height;
+    shown_as(whole ? seed << 24 | (width & 0xfff) << 12 | (height & 0xfff) : 0);
 }
 
 void noise(int x, int y, int width, int height, u32 seed) {
