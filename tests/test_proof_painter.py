@@ -11,6 +11,7 @@ import pytest
 from aiospice.errors import StateError
 from aiospice.proof.painter import Painter
 from aiospice.proof.qemu import guest_image
+from aiospice.proof.truth import picture_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,6 +30,8 @@ COMMANDS = (
     "photo 10 20 300 200 7",
     "noise 10 20 300 200 8",
     "video 10 20 300 200 9",
+    "gallery 10",
+    "xor 100 100 300 300 0xffff00",
     "fill 0 0 2000 2000 0x336699",
 )
 
@@ -101,8 +104,9 @@ async def test_every_mode_paints_as_many_colours_as_it_has(
         await painter.do(f"mode {mode}")
         await painter.do(f"noise 0 0 {width} {height} 1")
         dump = await qemu.screendump()
-    assert dump.split(maxsplit=3)[1:3] == [b"%d" % width, b"%d" % height]
-    rgb = dump.split(maxsplit=4)[4]
+    picture = picture_of(dump)
+    assert (picture.width, picture.height) == (width, height)
+    rgb = picture.rgb()
     assert len({rgb[at : at + 3] for at in range(0, len(rgb), 3)}) > colours
 
 

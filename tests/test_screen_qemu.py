@@ -18,6 +18,7 @@ from aiospice.client.caches import IMAGE_CACHE_PIXELS, Caches
 from aiospice.client.draws import Draws
 from aiospice.client.screen import NotDrawn, Picture, Screen
 from aiospice.link.client import LinkClient
+from aiospice.proof.truth import picture_of
 from aiospice.wire import display, main
 from aiospice.wire.caps import DisplayCap
 from aiospice.wire.message import Message
@@ -123,15 +124,6 @@ async def watched(qemu: Qemu) -> AsyncIterator[DisplayTap]:
         await asyncio.gather(*tasks, return_exceptions=True)
         for writer in writers:
             writer.close()
-
-
-def picture_of(ppm: bytes) -> Picture:
-    """A picture from QEMU's dump."""
-    kind, width, height, top, rgb = ppm.split(maxsplit=4)
-    assert (kind, top) == (b"P6", b"255")
-    bgrx = bytearray(len(rgb) // 3 * 4)
-    bgrx[0::4], bgrx[1::4], bgrx[2::4] = rgb[2::3], rgb[1::3], rgb[0::3]
-    return Picture(int(width), int(height), bytes(bgrx))
 
 
 async def becomes_true_screen(qemu: Qemu, tap: DisplayTap, limit: float = 20) -> bool:

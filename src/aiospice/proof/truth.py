@@ -25,9 +25,10 @@ __all__ = ["difference", "picture_of", "shows_the_truth"]
 
 def picture_of(ppm: bytes) -> Picture:
     """A picture from QEMU's dump (binary PPM, 8 bits a colour)."""
-    kind, width, height, top, rgb = ppm.split(maxsplit=4)
+    kind, size, top, rgb = ppm.split(b"\n", 3)  # pixels may begin with what looks like a blank
     if (kind, top) != (b"P6", b"255"):
         raise ValueError(f"not a PPM file of 8 bits a colour: {ppm[:20]!r}")
+    width, height = size.split()
     bgrx = bytearray(len(rgb) // 3 * 4)
     bgrx[0::4], bgrx[1::4], bgrx[2::4] = rgb[2::3], rgb[1::3], rgb[0::3]
     return Picture(int(width), int(height), bytes(bgrx))

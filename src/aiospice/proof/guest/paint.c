@@ -14,6 +14,7 @@
  *   heads N                the QXL screen is shown by N monitors side by side, at most 4; QEMU
  *                          needs "-global qxl-vga.max_outputs=4"
  *   fill X Y W H RGB       one colour
+ *   xor X Y W H RGB        exclusive or with one colour
  *   photo X Y W H SEED     smooth colours with a little noise
  *   noise X Y W H SEED     every pixel by chance
  *   stamp X Y W H SEED     the same as photo; with QXL an image that is to be cached
@@ -27,6 +28,7 @@
  *   desktop SEED           windows, icons, buttons, a bar
  *   drag STEP              a window at its next place; what it leaves is painted again
  *   rects SEED             a hundred small boxes of one colour
+ *   gallery SEED           the screen full of small photos
  *   repeat N T COMMAND     N times, T hundredths of a second apart; its last number grows by one
  *   every T COMMAND        the same in the background, until `stop` (or another `every`)
  *   stop                   answers "ok COUNT": how often it was done
@@ -190,11 +192,12 @@ static void parse(const char *line, Command *command) {
 
 typedef struct { const char *name; void (*paint)(u32); } Scene;
 static const Scene scenes[] = {{"page", page}, {"scroll", scroll}, {"type", type},
-                               {"desktop", desktop}, {"drag", drag}, {"rects", rects}};
+                               {"desktop", desktop}, {"drag", drag}, {"rects", rects},
+                               {"gallery", gallery}};
 
 typedef struct { const char *name; void (*paint)(int, int, int, int, u32); } Area;
 static const Area areas[] = {{"fill", fill}, {"photo", photo}, {"noise", noise}, {"video", video},
-                              {"stamp", stamp}};
+                              {"stamp", stamp}, {"xor", invert}};
 
 static void spin(u32 millions) {
     for (volatile u32 i = 0; i < millions * 1000000u;) i++;

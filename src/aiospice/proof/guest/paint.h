@@ -36,6 +36,7 @@ void wait(u32 hundredths);
 void fill(int x, int y, int width, int height, u32 rgb);
 void photo(int x, int y, int width, int height, u32 seed);
 void stamp(int x, int y, int width, int height, u32 seed);
+void invert(int x, int y, int width, int height, u32 rgb);
 void noise(int x, int y, int width, int height, u32 seed);
 void video(int x, int y, int width, int height, u32 frame);
 void page(u32 seed);
@@ -43,6 +44,7 @@ void scroll(u32 seed);
 void type(u32 seed);
 void desktop(u32 seed);
 void drag(u32 step);
+void gallery(u32 seed);
 void rects(u32 seed);
 
 /* paint_qxl.c: without a driver (VGA) what is in the screen's memory is seen by itself. */
@@ -53,7 +55,7 @@ const char *qxl_heads(u32 count);
 const char *qxl_image(Box box, u32 format, u32 seed);
 void qxl_close(void);
 void qxl_copy(Box box, u32 key); /* show what has been painted there; a key: to be cached */
-void qxl_fill(Box box, u32 rgb);
+void qxl_fill(Box box, u32 rgb, int xor);
 void qxl_shift(Box box, int dy); /* what is dy rows below has moved there */
 
 #endif

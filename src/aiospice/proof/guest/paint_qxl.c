@@ -18,7 +18,7 @@ enum { NOTIFY = 0, OUT_OF_MEMORY = 4, RESET = 5, ADD_SLOT = 8, CREATE = 12, DEST
        MONITORS = 24 };
 enum { DRAW = 1 };                            /* command types */
 enum { FILL = 1, COPY = 3, COPY_BITS = 4 };   /* draws */
-enum { OPAQUE = 1, PUT = 8, SOLID = 1 };
+enum { OPAQUE = 1, PUT = 8, XOR = 64, SOLID = 1 };
 enum { DIRECT = 1, TOP_DOWN = 4, CACHE = 1 };
 
 #pragma pack(push, 1)
@@ -213,11 +213,11 @@ void qxl_shift(Box box, int dy) {
     push(draw);
 }
 
-void qxl_fill(Box box, u32 rgb) {
+void qxl_fill(Box box, u32 rgb, int xor) {
     Drawable *draw = drawable(FILL, box, sizeof(Image));
     draw->fill.brush = SOLID;
     draw->fill.rgb = rgb;
-    draw->fill.rop = PUT;
+    draw->fill.rop = xor ? XOR : PUT;
     push(draw);
 }
 

@@ -91,7 +91,7 @@ static void paint(int x, int y, int width, int height, u32 rgb) {
 void fill(int x, int y, int width, int height, u32 rgb) {
     paint(x, y, width, height, rgb);
     if (driven && screen.bits == 32 && touched.right) {
-        qxl_fill(touched, rgb);
+        qxl_fill(touched, rgb, 0);
         touched = (Box){0, 0, 0, 0};
     }
     shown();
@@ -289,6 +289,28 @@ static void smooth(Box box, int x, int y, int dx, int dy, u32 seed) {
 void photo(int x, int y, int width, int height, u32 seed) {
     smooth(visible(x, y, width, height), x, y, 0, 0, seed);
     shown();
+}
+
+/* Many small photos in rows. */
+void gallery(u32 seed) {
+    for (int y = 0; y < screen.height; y += 96)
+        for (int x = 0; x < screen.width; x += 128) {
+            paint(x, y, 128, 96, 0x202020);
+            shown();
+            photo(x + 4, y + 4, 120, 88, seed++);
+        }
+}
+
+/* The colours there are, each bit turned over where it is set in `rgb`. */
+void invert(int x, int y, int width, int height, u32 rgb) {
+    Box box = visible(x, y, width, height);
+    u32 value = packed(rgb);
+    for (int row = box.top; row < box.bottom; row++)
+        for (int column = box.left; column < box.right; column++)
+            for (int byte = 0; byte < (screen.bits + 7) / 8; byte++)
+                at(column, row)[byte] ^= value >> 8 * byte;
+    if (driven && touched.right) qxl_fill(touched, screen.bits == 32 ? rgb : packed(rgb), 1);
+    touched = (Box){0, 0, 0, 0};
 }
 
 /* A photo that looks the same wherever it is, for the client to keep. */
