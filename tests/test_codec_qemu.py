@@ -45,9 +45,12 @@ SCRIPT = (
 )
 
 
-async def painting(qemu_factory: QemuFactory, vga: str, spice: tuple[str, ...]) -> Qemu:
+async def painting(
+    qemu_factory: QemuFactory, vga: str, spice: tuple[str, ...], extra: tuple[str, ...] = ()
+) -> Qemu:
+    """A machine with the guest that paints; a `Painter` commands it."""
     spice = (*spice, "streaming-video=off")
-    return await qemu_factory(guest="paint", commands=True, vga=vga, spice=spice)
+    return await qemu_factory(guest="paint", commands=True, vga=vga, spice=spice, extra=extra)
 
 
 def nothing_left_out(session: Session) -> None:

@@ -9,7 +9,8 @@
  *
  *   mode W H BITS          a new screen, black; BITS is 8, 15, 16, 24 or 32
  *   qxl N W H BITS         the same on the N-th QXL device (0 is the first), with draw commands of
- *                          its own; BITS is 15, 16 or 32. `mode` goes back to the VGA
+ *                          its own; BITS is 15, 16 or 32 (a client that connects while it is 16,
+ *                          5-6-5, ends spice-server 0.15.1). `mode` goes back to the VGA
  *   on N                   what follows goes to that QXL device, which is open already
  *   heads N                the QXL screen is shown by N monitors side by side, at most 4; QEMU
  *                          needs "-global qxl-vga.max_outputs=4"

@@ -243,7 +243,7 @@ const char *qxl_image(Box box, u32 format, u32 seed) {
         return "place";
     Drawable *draw = copy(box, format, bits[format], 0, &pixels, format < 6 ? &palette : 0);
     if (palette) {
-        palette->unique = 0x7061696e0000ull + seed % 3; /* few, so that they are used again */
+        palette->unique = 0x7061696e0000ull + format * 16 + seed % 3; /* few, to be used again */
         palette->count = 1 << bits[format];
         for (u32 i = 0; i < palette->count; i++)
             palette->entries[i] = (i * 0x9e3779b9u + seed % 3 * 0x123457) >> 8;
