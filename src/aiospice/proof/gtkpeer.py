@@ -155,7 +155,8 @@ class GtkPeer:
         ``sent``, ``received``, ``wrong`` (bytes that aren't what was sent at their position),
         ``first_wrong`` (position or -1), ``dropped`` (in flight when a channel was lost),
         ``messages``, ``silence_us`` (longest time without a byte while some were awaited, from
-        ``silence_at_us`` on), ``draws``, ``pixels``, ``bytes_read``, ``cpu_us``, ``rss_kib``.
+        ``silence_at_us`` on), ``draws``, ``pixels``, ``bytes_read``, ``cpu_us``, ``rss_kib``,
+        and ``screen`` (MD5 of the pixels as `aiospice.proof.keeper.digest` has it).
         """
         seen = len(self.events)
         await self._order(order)

@@ -40,6 +40,7 @@ static SpiceSession *session;
 static FILE *dump;
 static guint64 draws, pixels, finished_bytes;
 static char *wanted_name;
+static struct { const guint8 *data; int width, height, stride; } primary;
 
 /* -- what is told ----------------------------------------------------------------------- */
 
@@ -75,6 +76,20 @@ static void tell_channel(const char *event, SpiceChannel *channel) {
     tell_number("id", id);
 }
 
+/* MD5 of the primary surface (32 bits a pixel), the unused byte of each pixel as zero. */
+static void tell_screen(void) {
+    GChecksum *sum = g_checksum_new(G_CHECKSUM_MD5);
+    guint8 *row = g_malloc(4 * primary.width);
+    for (int y = 0; y < primary.height; y++) {
+        memcpy(row, primary.data + (gssize)y * primary.stride, 4 * primary.width);
+        for (int x = 0; x < primary.width; x++) row[4 * x + 3] = 0;
+        g_checksum_update(sum, row, 4 * primary.width);
+    }
+    tell_text("screen", g_checksum_get_string(sum));
+    g_free(row);
+    g_checksum_free(sum);
+}
+
 static void report(void) {
     struct rusage used;
     GList *channels = spice_session_get_channels(session);
@@ -101,6 +116,7 @@ static void report(void) {
     tell_number("cpu_us", (used.ru_utime.tv_sec + used.ru_stime.tv_sec) * (gint64)G_USEC_PER_SEC +
                               used.ru_utime.tv_usec + used.ru_stime.tv_usec);
     tell_number("rss_kib", used.ru_maxrss);
+    if (primary.data) tell_screen();
     tell_end();
 }
 
@@ -205,6 +221,15 @@ static void on_surface(SpiceChannel *channel, int format, int w, int h, int stri
     tell_number("height", h);
     tell_number("format", format);
     tell_end();
+    gboolean kept = format == SPICE_SURFACE_FMT_32_xRGB || format == SPICE_SURFACE_FMT_32_ARGB;
+    primary.data = kept ? data : NULL;
+    primary.width = w;
+    primary.height = h;
+    primary.stride = stride;
+}
+
+static void on_surface_gone(SpiceChannel *channel, gpointer unused) {
+    primary.data = NULL;
 }
 
 static void on_channel_new(SpiceSession *from, SpiceChannel *channel, gpointer no_display) {
@@ -219,6 +244,7 @@ static void on_channel_new(SpiceSession *from, SpiceChannel *channel, gpointer n
     if (SPICE_IS_DISPLAY_CHANNEL(channel)) {
         g_signal_connect(channel, "display-invalidate", G_CALLBACK(on_draw), NULL);
         g_signal_connect(channel, "display-primary-create", G_CALLBACK(on_surface), NULL);
+        g_signal_connect(channel, "display-primary-destroy", G_CALLBACK(on_surface_gone), NULL);
     }
     spice_channel_connect(channel);
 }
