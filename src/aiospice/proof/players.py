@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import shutil
 import sys
 import tempfile
@@ -59,9 +60,16 @@ def command(client: str, port: int) -> list[str]:
 
 
 async def play(
-    client: str, recording: Recording, *, paced: bool = False, window: int | None = None
+    client: str,
+    recording: Recording,
+    *,
+    paced: bool = False,
+    window: int | None = None,
+    bytecode: Path | None = None,
 ) -> Played:
     """Start a client, play the recording to it, and end it.
+
+    Python keeps compiled modules in the folder ``bytecode``, as it does beside an installed package.
 
     Raises `MissingProgram`, `SessionLost` when the client goes or says that it drew nothing,
     `SpiceTimeout`.
@@ -75,6 +83,7 @@ async def play(
                 stdout=asyncio.subprocess.PIPE,
                 stderr=output,
                 cwd=folder,
+                env=_environment(bytecode),
             )
             try:
                 return await _played(client, process, server)
@@ -83,9 +92,19 @@ async def play(
                 said = output.read()[-500:].decode(errors="replace").strip()
                 raise type(error)(f"{client}: {error}; it says: {said or 'nothing'}") from None
             finally:
-                with contextlib.suppress(ProcessLookupError):
-                    process.kill()
+                if process.returncode is None:
+                    with contextlib.suppress(ProcessLookupError):
+                        process.kill()
                 await process.wait()
+
+
+def _environment(bytecode: Path | None) -> dict[str, str]:
+    found = {name: value for name, value in os.environ.items() if "COV" not in name}
+    if bytecode is not None:
+        found.pop("PYTHONDONTWRITEBYTECODE", None)
+        found["PYTHONPYCACHEPREFIX"] = str(bytecode)
+    found["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+    return found
 
 
 async def _played(
@@ -122,6 +141,7 @@ async def _report(process: asyncio.subprocess.Process, reading: asyncio.Task[str
     try:
         async with asyncio.timeout(20):
             found: dict[str, Any] = json.loads(await reading)
+            await process.wait()
     except (TimeoutError, ValueError, OSError):
         raise SessionLost("it doesn't tell what it has drawn") from None
     return found

@@ -192,7 +192,7 @@ class ReplayServer:
                 await channel.send_recorded(data, starts[at], starts[end], end - at)
                 at = end
         self._pings += 1
-        channel.send(common.Ping(id=self._pings, timestamp=time.monotonic_ns() // 1000, data=b""))
+        channel.send(common.Ping(id=self._pings, timestamp=_now(), data=b""))
         while self._pings not in channel.pongs:
             await channel.wait()
 
@@ -258,6 +258,8 @@ class ReplayServer:
                     ram_hint=16 << 20,
                 )
             )
+            # ryll 0.3 goes on when it has been asked something, as every real server does.
+            channel.send(common.Ping(id=1, timestamp=_now(), data=b""))
         elif channel.key[0] == 4 and self.recording.cursor:
             data = self.recording.cursor
             await channel.send_recorded(data, 0, len(data), len(message_starts(data)) - 1)
@@ -278,3 +280,7 @@ class ReplayServer:
         async with self._news:
             self._news.notify_all()
 
+
+def _now() -> int:
+    """Microseconds."""
+    return time.monotonic_ns() // 1000
