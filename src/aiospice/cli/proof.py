@@ -18,6 +18,9 @@ def arguments(verb: str, parser: ArgumentParser) -> None:
     parser.add_argument("-v", dest="verbose", action="count", default=0, help="tell more")
     if verb == "bench":
         parser.add_argument("part", metavar="PART", nargs="?", help="only this part")
+        parser.add_argument("--runs", metavar="N", type=int, help="how often each thing is done")
+        parser.add_argument("--only", metavar="WORD", help="only what has this word in its name")
+        parser.add_argument("--keep", metavar="DIR", help="keep recordings here and play them again")
         return
     parser.add_argument("--guest", choices=("qemu",), default="qemu", help="what moves (qemu)")
     parser.add_argument("--migrations", metavar="N", type=int, default=5, help="how often (5)")
@@ -27,7 +30,9 @@ def run(verb: str, args: Namespace) -> int | Awaitable[int]:
     """Hand over to `aiospice.proof`."""
     module: Any = import_module(f"aiospice.proof.{verb}")
     if verb == "bench":
-        status: int | Awaitable[int] = module.run(part=args.part, json=args.json)
+        options = {"runs": args.runs, "only": args.only, "keep": args.keep}
+        given = {name: value for name, value in options.items() if value is not None}
+        status: int | Awaitable[int] = module.run(part=args.part, json=args.json, **given)
     else:
         status = module.run(guest=args.guest, migrations=args.migrations, json=args.json)
     return status
