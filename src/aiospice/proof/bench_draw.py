@@ -18,7 +18,7 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from aiospice.errors import AiospiceError, LocalError, MissingProgram
+from aiospice.errors import AiospiceError, LocalError, MissingProgram, SessionLost, SpiceTimeout
 from aiospice.proof.bench import median, ratio
 from aiospice.proof.players import CLIENTS, Played, command, play
 from aiospice.proof.recording import Recording, record
@@ -171,7 +171,15 @@ async def _rounds(
     for index in range(runs):
         shift = index % len(clients)
         for client in clients[shift:] + clients[:shift]:
-            played[client].append(await play(client, recording, bytecode=scratch / "bytecode"))
+            if client not in played:
+                continue
+            try:
+                played[client].append(await play(client, recording, bytecode=scratch / "bytecode"))
+            except (SessionLost, SpiceTimeout) as error:
+                if client == "aiospice":
+                    raise
+                _complain(f"{client} doesn't come to the end: {error}")
+                del played[client]
     return played
 
 

@@ -44,8 +44,9 @@ CAPS = (
     DisplayCap.LZ4_COMPRESSION,
     DisplayCap.PREF_COMPRESSION,
 )
-#: Cache and window that upstream's client offers, in pixels (spice-gtk ``src/channel-display.c``).
-PIXMAP_CACHE_PIXELS, GLZ_WINDOW_PIXELS = 20 << 20, 4 << 20
+#: Cache that upstream's client offers (spice-gtk ``src/channel-display.c``), and the smallest GLZ
+#: window of the clients that a recording is for: ryll's. In pixels.
+PIXMAP_CACHE_PIXELS, GLZ_WINDOW_PIXELS = 20 << 20, 3 << 20
 #: Messages up to this number belong to a connection and aren't kept.
 _BASE_LAST = 100
 #: A recording ends here whatever it was asked for.
