@@ -20,7 +20,9 @@ def arguments(verb: str, parser: ArgumentParser) -> None:
         parser.add_argument("part", metavar="PART", nargs="?", help="only this part")
         parser.add_argument("--runs", metavar="N", type=int, help="how often each thing is done")
         parser.add_argument("--only", metavar="WORD", help="only what has this word in its name")
-        parser.add_argument("--keep", metavar="DIR", help="keep recordings here and play them again")
+        parser.add_argument(
+            "--keep", metavar="DIR", help="keep recordings here and play them again"
+        )
         return
     parser.add_argument("--guest", choices=("qemu",), default="qemu", help="what moves (qemu)")
     parser.add_argument("--migrations", metavar="N", type=int, default=5, help="how often (5)")

@@ -71,7 +71,7 @@ async def measure(
             if only not in f"{stream} {codec}":
                 continue
             try:
-                recording = await _recording(stream, codec, seconds, keep and Path(keep))
+                recording = await _recording(stream, codec, seconds, Path(keep) if keep else None)
             except MissingProgram as error:
                 _complain(f"{stream} {codec} is left out: {error}")
                 continue
@@ -196,7 +196,8 @@ def _rows(recording: Recording, played: dict[str, list[Played]]) -> Iterator[dic
             "memory_MiB": median([run.memory for run in runs]),
             **_told(runs[-1]),
         }
-    ours, row = played["aiospice"], {"client": "ratio"}
+    ours = played["aiospice"]
+    row: dict[str, Any] = {"client": "ratio"}
     for client in ("spice-gtk", "ryll"):
         if client in played:
             others = [run.cpu for run in played[client]]

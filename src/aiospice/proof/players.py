@@ -69,7 +69,7 @@ async def play(
 ) -> Played:
     """Start a client, play the recording to it, and end it.
 
-    Python keeps compiled modules in the folder ``bytecode``, as it does beside an installed package.
+    Python keeps bytecode in the folder ``bytecode``, as it does beside an installed package.
 
     Raises `MissingProgram`, `SessionLost` when the client goes or says that it drew nothing,
     `SpiceTimeout`.
@@ -107,9 +107,7 @@ def _environment(bytecode: Path | None) -> dict[str, str]:
     return found
 
 
-async def _played(
-    client: str, process: asyncio.subprocess.Process, server: ReplayServer
-) -> Played:
+async def _played(client: str, process: asyncio.subprocess.Process, server: ReplayServer) -> Played:
     reading = asyncio.create_task(_read(process))
     try:
         await server.ready()
@@ -135,7 +133,9 @@ async def _read(process: asyncio.subprocess.Process) -> str:
     return last.decode()
 
 
-async def _report(process: asyncio.subprocess.Process, reading: asyncio.Task[str]) -> dict[str, Any]:
+async def _report(
+    process: asyncio.subprocess.Process, reading: asyncio.Task[str]
+) -> dict[str, Any]:
     assert process.stdin is not None
     process.stdin.write(b"quit\n")
     try:

@@ -325,9 +325,7 @@ async def _keep(channels: list[Conversation], seconds: float, most: int) -> Reco
                     return
 
     tasks = [asyncio.create_task(take(index)) for index in range(len(channels))]
-    done, waiting = await asyncio.wait(
-        tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED
-    )
+    done, waiting = await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
     for task in waiting:
         task.cancel()
     await asyncio.gather(*waiting, return_exceptions=True)
