@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from aiospice.errors import LocalError
-from aiospice.proof import bench
+from aiospice.errors import LocalError, MissingProgram
+from aiospice.proof import bench, bench_draw, players
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,7 +32,7 @@ async def results(capsys: pytest.CaptureFixture[str], part: str, **options: Any)
 
 
 async def test_a_part_that_is_not_there_is_named() -> None:
-    with pytest.raises(LocalError, match="screenshot, migration"):
+    with pytest.raises(LocalError, match="codecs, draw, screenshot, migration"):
         await bench.run(part="horses")
 
 
@@ -93,3 +93,48 @@ async def test_a_screenshot_loads_nothing_that_it_does_not_use(
     status, *loaded = done.stdout.split()
     assert status == "0"
     assert NOT_LOADED & set(loaded) == set()
+
+
+@pytest.mark.peers
+async def test_drawing_is_measured_beside_the_c_client(
+    capsys: pytest.CaptureFixture[str], tmp_path: Any
+) -> None:
+    options = {"runs": 1, "seconds": 0.5, "only": "text lz", "keep": tmp_path}
+    found = await results(capsys, "draw", **options)
+    assert {line["codec"] for line in found} == {"lz", "lz4"}
+    for codec in ("lz", "lz4"):
+        rows = {line["client"]: line for line in found if line["codec"] == codec}
+        ours, theirs, ratio = rows["aiospice"], rows["spice-gtk"], rows["ratio"]
+        for line in (ours, theirs):
+            assert line["stream"] == "text"
+            assert line["messages"] > 100
+            assert line["us_a_message"] > 0
+        assert ratio["to_spice-gtk"] > 0
+        assert ratio["screen"] == "same"
+        assert "not_drawn" not in ours
+    kept = sorted(path.name for path in tmp_path.iterdir())
+    assert kept == ["text-lz.recording", "text-lz4.recording"]
+    again = await results(capsys, "draw", **{**options, "only": "text lz4"})
+    assert again[0]["bytes"] == found[-2]["bytes"]
+
+
+async def test_clients_that_are_not_installed_are_told_of_and_left_out(
+    capsys: pytest.CaptureFixture[str], tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tests.test_proof_replay import recorded
+
+    def ours_only(client: str, port: int) -> list[str]:
+        if client != "aiospice":
+            raise MissingProgram(f"{client} isn't installed: install it")
+        return command(client, port)
+
+    command = players.command
+    monkeypatch.setattr(bench_draw, "command", ours_only)
+    recorded().save(tmp_path / "text-off.recording")
+    assert await bench.run(part="draw", json=True, runs=1, only="text off", keep=tmp_path) == 0
+    printed = capsys.readouterr()
+    assert [json.loads(line)["client"] for line in printed.out.splitlines()] == [
+        "aiospice",
+        "ratio",
+    ]
+    assert "spice-gtk is left out: spice-gtk isn't installed" in printed.err

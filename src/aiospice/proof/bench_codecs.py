@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import pickle
 import sys
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -122,12 +123,21 @@ def timed(codec: str, screens: list[Screen], runs: int = 3) -> Timed:
     return Timed(size, median(packing), median(unpacking))
 
 
-def pictures() -> Iterator[tuple[str, list[Screen], Content | None]]:
-    """Name, screens, and where they come from; the made-up ones come last."""
+def pictures(only: str = "") -> Iterator[tuple[str, list[str], list[Screen], Content | None]]:
+    """Name, codecs, screens, and where they come from; the made-up ones come last.
+
+    ``only`` is a word in "PICTURE CODEC".
+    """
+
+    def wanted(name: str) -> list[str]:
+        return [codec for codec in CODECS if only in f"{name} {codec}"]
+
     for content in captured():
-        yield content.name, content.screens(), content
+        if wanted(content.name):
+            yield content.name, wanted(content.name), content.screens(), content
     for screen in made_up():
-        yield screen.name, [screen], None
+        if wanted(screen.name):
+            yield screen.name, wanted(screen.name), [screen], None
 
 
 def crop(screens: list[Screen]) -> list[Screen]:
@@ -149,12 +159,11 @@ def _megabytes(screens: list[Screen]) -> float:
 
 async def measure(*, runs: int = 3, only: str = "", **_: Any) -> AsyncIterator[dict[str, Any]]:
     """Yield the rows; ``only`` chooses them by a word in "PICTURE CODEC"."""
-    slow = await _uncompiled(only)
+    found_all = list(pictures(only))
+    slow = await _uncompiled(found_all)
     sums: dict[str, list[float]] = {}
-    for name, screens, content in pictures():
-        for codec in CODECS:
-            if only not in f"{name} {codec}":
-                continue
+    for name, codecs, screens, content in found_all:
+        for codec in codecs:
             try:
                 found = timed(codec, screens, runs)
             except MissingProgram as error:
@@ -192,28 +201,31 @@ def _upstream(codec: str, content: Content | None, size: int) -> dict[str, Any]:
 # -- uncompiled --------------------------------------------------------------------------
 
 
-async def _uncompiled(only: str) -> dict[str, dict[str, float]]:
+async def _uncompiled(
+    found: list[tuple[str, list[str], list[Screen], Content | None]],
+) -> dict[str, dict[str, float]]:
     """The same without compiled modules, by "PICTURE CODEC"."""
+    jobs = [
+        (f"{name} {codec}", codec, crop(screens))
+        for name, codecs, screens, _ in found
+        for codec in codecs
+        if codec in _OURS
+    ]
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "aiospice.proof.uncompiled", "aiospice.proof.bench_codecs", only),
-        stdin=asyncio.subprocess.DEVNULL,
+        *(sys.executable, "-m", "aiospice.proof.uncompiled", "aiospice.proof.bench_codecs"),
+        stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )
-    printed, _ = await process.communicate()
-    found: dict[str, dict[str, float]] = json.loads(printed)
-    return found
+    printed, _ = await process.communicate(pickle.dumps(jobs))
+    speeds: dict[str, dict[str, float]] = json.loads(printed)
+    return speeds
 
 
-def main(only: str = "") -> None:
-    """Print the speeds of our own codecs on parts of the pictures, for `_uncompiled`."""
-    found = {}
-    for name, screens, _ in pictures():
-        for codec in _OURS:
-            if only in f"{name} {codec}":
-                part = crop(screens)
-                took = timed(codec, part, 1)
-                of = "uncompiled_"
-                found[f"{name} {codec}"] = _speeds(
-                    _megabytes(part), took.packing, took.unpacking, of
-                )
-    print(json.dumps(found))
+def main() -> None:
+    """Time the jobs that `_uncompiled` hands over, and print their speeds."""
+    speeds = {}
+    for name, codec, screens in pickle.load(sys.stdin.buffer):
+        took = timed(codec, screens, 1)
+        of = "uncompiled_"
+        speeds[name] = _speeds(_megabytes(screens), took.packing, took.unpacking, of)
+    print(json.dumps(speeds))

@@ -129,7 +129,7 @@ def _text(width: int, height: int) -> bytes:
     letters = chance.random((60, 10, 7)) < 0.4  # 60 letters of 7x10 pixels
     rows = np.full((height, width, 4), 255, np.uint8)
     for top in range(4, height - 16, 16):
-        for left in range(8, int(8 + chance.integers(80, width - 24)), 8):
+        for left in range(8, int(width * chance.uniform(0.1, 0.95)), 8):
             if (letter := chance.integers(0, 72)) < 60:  # else a blank
                 cell = rows[top + 3 : top + 13, left : left + 7, :3]
                 cell[letters[letter]] = 32 if top % 112 else (176, 79, 10)

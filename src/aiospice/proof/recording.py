@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 from aiospice.aio.crypto import Crypto
 from aiospice.channels.framing import Framing
 from aiospice.channels.scan import scan
-from aiospice.errors import LinkFailed, LocalError, RemoteProtocolError, SpiceTimeout
+from aiospice.errors import ConnectError, LinkFailed, LocalError, RemoteProtocolError, SpiceTimeout
 from aiospice.link.client import LinkClient, LinkPhase
 from aiospice.wire import common, display, main
 from aiospice.wire.caps import DisplayCap
@@ -221,8 +221,11 @@ _OF_CHANNELS = bytes(number > _BASE_LAST for number in range(1024))
 async def linked(
     host: str, port: int, key: tuple[int, int], session: int, caps: Iterable[int] = ()
 ) -> Conversation:
-    """Open a channel without a password; `LinkError` if the server refuses it."""
-    reader, writer = await asyncio.open_connection(host, port)
+    """Open a channel without a password; `ConnectError`, `LinkError` if the server refuses it."""
+    try:
+        reader, writer = await asyncio.open_connection(host, port)
+    except OSError as error:
+        raise ConnectError(f"{host}:{port}: {error.strerror}") from error
     link = LinkClient(
         connection_id=session,
         channel_type=key[0],
@@ -260,7 +263,8 @@ async def record(
     """Record display 0 and its cursor for ``seconds``, or until ``most`` bytes have come.
 
     ``compression`` is asked for by PREFERRED_COMPRESSION; None leaves it to the server. Raises
-    `LinkError`, `SpiceTimeout` when the server says nothing within ``timeout`` seconds.
+    `ConnectError`, `LinkError`, and `SpiceTimeout` when the server offers no display within
+    ``timeout`` seconds.
     """
     channels: list[Conversation] = []
     try:
@@ -311,18 +315,15 @@ async def _keep(channels: list[Conversation], seconds: float, most: int) -> Reco
 
     async def take(index: int) -> None:
         nonlocal began
-        size = 0
-        while await channels[index].more():
-            data = channels[index].run()
-            if not data:
-                continue
+        size, going_on = 0, True
+        while going_on:
+            data = channels[index].run()  # the first may have come with the link's end
             kept[index].append(data)
             size += len(data)
-            if index == 1:
+            if data and index == 1:
                 began = began or time.monotonic()
                 times.append((time.monotonic() - began, size))
-                if size >= most:
-                    return
+            going_on = (index != 1 or size < most) and await channels[index].more()
 
     tasks = [asyncio.create_task(take(index)) for index in range(len(channels))]
     done, waiting = await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
