@@ -16,7 +16,7 @@ COMPILED := $(VENV)/.compiled
 export PYTHON
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
-.PHONY: demo test lint bench fuzz soak docs peers peers-wanted venv clean
+.PHONY: demo test lint bench fuzz fuzz-harnesses soak docs peers peers-wanted venv clean
 
 demo: venv peers-wanted
 	$(BIN)/aiospice demo --guest qemu $(ARGS)
@@ -33,10 +33,15 @@ lint: venv
 bench: venv
 	$(BIN)/aiospice bench $(ARGS)
 
-# Every property test again, with many more examples.
-fuzz: venv
+# Every property test again, with many more examples; then what atheris makes of the harnesses.
+fuzz: venv fuzz-harnesses
 	PYTHONPATH=tests $(BIN)/python -m pytest -p hypothesis_profiles --hypothesis-profile=deep \
 		--timeout=3600 -m 'hypothesis and not soak' $(ARGS)
+
+FUZZ_SECONDS ?= 60
+fuzz-harnesses: venv
+	$(BIN)/python fuzz/run.py images $(FUZZ_SECONDS)
+	$(BIN)/python fuzz/run.py screen $(FUZZ_SECONDS)
 
 # The long runs: hours, not minutes.
 soak: venv

@@ -28,9 +28,14 @@ if cython.compiled:
     from cython.cimports.aiospice.codecs.quic_small import decode_small
     from cython.cimports.libc.string import memcpy
 else:
-    from aiospice.codecs.lz_unpack import unpack
+    from aiospice.codecs.lz_unpack import unpack as _unpack_lz
     from aiospice.codecs.quic_small import Scratch as _Scratch
     from aiospice.codecs.quic_small import decode_small
+
+    def unpack(view, place, out, units, kind):
+        """What C calls without a detour."""
+        return _unpack_lz(view, memoryview(place), memoryview(out), units, kind)
+
 
 __all__ = ["COMPILED", "STOP", "Changes", "run"]
 

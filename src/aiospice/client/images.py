@@ -271,7 +271,7 @@ class ImageReader:
         return number
 
     def _glz(self, image: Image) -> Pixels:
-        from aiospice.codecs import glz
+        from aiospice.codecs import glz, zlib
 
         head, window = image.descriptor, self.caches.glz
         stream = b""
@@ -284,7 +284,9 @@ class ImageReader:
                 raise DecodeError(f"a copy from image {found.id}, which has not come")
             return pixels_of(found, head.width, head.height)
         except DecodeError:
-            glz.lose(stream or self._glz_header(image), window)
+            if isinstance(image.body, ZlibGlzData) and not stream:
+                stream = zlib.head(image.body.data, glz.HEADER_SIZE)
+            glz.lose(stream, window)
             raise
 
     def _stream(self, image: Image) -> bytes:
@@ -293,12 +295,6 @@ class ImageReader:
             return self._inflated(image)
         assert isinstance(image.body, BinaryData)
         return image.body.data
-
-    def _glz_header(self, image: Image) -> bytes:
-        from aiospice.codecs import glz, zlib
-
-        assert isinstance(image.body, ZlibGlzData)
-        return zlib.head(image.body.data, glz.HEADER_SIZE)
 
     def _inflated(self, image: Image) -> bytes:
         """The GLZ stream of a deflated image, inflated once however often it is tried."""
