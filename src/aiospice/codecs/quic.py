@@ -150,7 +150,7 @@ def decode(data: bytes | bytearray | memoryview, *, max_pixels: int = MAX_PIXELS
     words = array("I")
     words.frombytes(view[: len(view) & ~3])
     stop = len(words) * 32
-    _little(words).frombytes(bytes((_PIXEL_MOST * (width + 1) + 19) & ~3))
+    _little(words).frombytes(bytes((_PIXEL_MOST * (width + 2)) & ~3))
     state, counts, best = _model(table)
     io = array("Q", (words[5] << 32, 6, 32, 0, 0, 0))
     stride = width * _PIXEL_BYTES[type]

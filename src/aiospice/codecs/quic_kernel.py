@@ -172,14 +172,21 @@ def _repeat(row: Array, i: int, n: int, corner: int) -> int:
 @cython.nogil
 @cython.exceptval(check=False)
 @cython.returns(cython.void)
-@cython.locals(src=cython.uint[::1], io=cython.ulonglong[::1], word=cython.ulonglong)
+@cython.locals(
+    src=cython.uint[::1], io=cython.ulonglong[::1], word=cython.ulonglong, n=cython.uint,
+)
 def _refill(src: Array, io: Array) -> None:
-    """Have more than 32 bits at hand: a word is taken where 1 to 32 are."""
-    if io[2] <= 32:
+    """Have 64 bits at hand, more than 32 of them counted (words are counted when they are used up).
+
+    What isn't counted is there again in the words that follow, so it may be added twice.
+    """
+    if io[2] < 64:
         word = src[io[1]]
-        io[0] |= word << 32 >> io[2]
-        io[1] += 1
-        io[2] += 32
+        word = word << 32 | src[io[1] + 1]
+        io[0] |= word >> io[2]
+        n = (64 - io[2]) >> 5
+        io[1] += n
+        io[2] += n << 5
 
 
 @cython.cfunc
@@ -216,6 +223,7 @@ def _read_run(src: Array, io: Array, state: Array, rules: Array, s: int, limit: 
     n = rules[256 + kind]
     run += acc >> 32 >> (32 - n)
     io[0], io[2] = (acc << n) & full, have - n
+    _refill(src, io)
     state[s + 4] = kind - 1 if kind else 0
     return run
 
@@ -231,13 +239,13 @@ def _read_run(src: Array, io: Array, state: Array, rules: Array, s: int, limit: 
 def _read(src: Array, io: Array, fast: Array, values: Array, code: int) -> int:
     """Return the entry of the next code word; `LONG` is set in it if it is none."""
     full = 0xFFFFFFFFFFFFFFFF
-    _refill(src, io)
     acc = io[0]
     entry = fast[code + (acc >> 54)]
     if entry == 64:
         entry = _long(values, code >> 10, acc)
     io[0] = (acc << (entry & 63)) & full
     io[2] -= entry & 63
+    _refill(src, io)
     return entry
 
 
@@ -254,6 +262,7 @@ def _read(src: Array, io: Array, fast: Array, values: Array, code: int) -> int:
     start=cython.Py_ssize_t, least=cython.Py_ssize_t, n=cython.uint, r=cython.uint, g=cython.uint,
     b=cython.uint, last=cython.ulonglong, up=cython.ulonglong, corner=cython.ulonglong,
     same=cython.ulonglong, keep=cython.ulonglong, delta=cython.ulonglong, seen=cython.ulonglong,
+    at=cython.ulonglong,
 )
 def _decode3(
     src: Array, io: Array, state: Array, rules: Array, fast: Array, values: Array, counts: Array,
@@ -262,6 +271,7 @@ def _decode3(
     """Decode the pixels ``i`` to ``end`` of a row of three channels, the first one or not."""
     full, same, keep = 0xFFFFFFFFFFFFFFFF, 0xFF00FF00FF, 0xE000E000E00
     keep |= lanes
+    _refill(src, io)
     acc, pos, have, corner = io[0], io[1], io[2], io[3]
     wait, trigger = state[0], state[16 + state[1]]
     trigger -= 32768
@@ -269,6 +279,7 @@ def _decode3(
     if i == 33:
         row[32] = row[33]
     last = row[i - 1]
+    r, g, b = last >> 41 << 25, (last >> 25 & 7) << 25, (last >> 9 & 7) << 25
     while i < end:
         up = row[i]
         if not (up ^ corner) & same and i > least and i != start and not (last ^ row[i - 2]) & same:
@@ -280,25 +291,28 @@ def _decode3(
             corner = _repeat(row, i, n, corner)
             start, i = i, i + n
             last = row[i - 1]
+            r, g, b = last >> 41 << 25, (last >> 25 & 7) << 25, (last >> 9 & 7) << 25
             continue
         corner = up
+        r = fast[row[16 + (r >> 25)] + (acc >> 54)]
+        acc = (acc << (r & 63)) & full
+        have -= r & 63
         word = src[pos]
-        acc |= word << 32 >> have
+        word = word << 32 | src[pos + 1]
+        g = fast[row[8 + (g >> 25)] + (acc >> 54)]
+        acc = ((acc | word >> have) << (g & 63)) & full
         n = (64 - have) >> 5
         pos, have = pos + n, have + (n << 5)
-        r = fast[row[16 + (last >> 41 & 7)] + (acc >> 54)]
-        acc = (acc << (r & 63)) & full
-        g = fast[row[8 + (last >> 25 & 7)] + (acc >> 54)]
-        acc = (acc << (g & 63)) & full
-        b = fast[row[last >> 9 & 7] + (acc >> 54)]
+        b = fast[row[b >> 25] + (acc >> 54)]
         acc = (acc << (b & 63)) & full
-        n = r + g + b & 255
-        if n < 64:
-            have -= n
+        if not (r | g | b) & 64:
+            have -= g + b & 63
         else:
+            seen = row[i - 1]
+            at = 32 * pos - have - (r & 63)
+            pos, have = (at >> 5) + 2, 64 - (at & 31)
             word = src[pos - 2]
             io[0], io[1], io[2] = (word << 32 | src[pos - 1]) << (64 - have) & full, pos, have
-            seen = row[i - 1]
             r = _read(src, io, fast, values, row[16 + (seen >> 41 & 7)])
             g = _read(src, io, fast, values, row[8 + (seen >> 25 & 7)])
             b = _read(src, io, fast, values, row[seen >> 9 & 7])
@@ -306,7 +320,7 @@ def _decode3(
             if (r | g | b) & 64:
                 return 3
         if not wait:
-            seen = row[i - 1]  # `last`, but so compilers needn't keep what is worked out above
+            seen = row[i - 1]
             _learn(counts, row, seen >> 9 & 7, b >> 8 & 255, trigger)
             _learn(counts, row, 8 + (seen >> 25 & 7), g >> 8 & 255, trigger)
             _learn(counts, row, 16 + (seen >> 41 & 7), r >> 8 & 255, trigger)
@@ -340,6 +354,7 @@ def _decode1(
     row: Array, i: int, end: int, first: int,
 ) -> int:
     """Decode the samples ``i`` to ``end`` of a row of alpha or grey, the first one or not."""
+    _refill(src, io)
     corner, trigger = io[4], state[16 + state[9]]
     trigger -= 32768
     start, least = 0, end if first else 35

@@ -50,7 +50,7 @@ class Scratch:
 
     def __init__(self) -> None:
         table = codes(8)
-        self.words = array("I", bytes(4 * MAX_PIXELS + 28 * (MAX_WIDTH + 1) + 20))
+        self.words = array("I", bytes(4 * MAX_PIXELS + 28 * (MAX_WIDTH + 2)))
         self.io = array("Q", bytes(8 * 6))
         self.state = array("I", bytes(4 * 16)) + TRIGGERS
         self.rules, self.fast, self.values = RULES, table.fast, table.values
@@ -148,7 +148,7 @@ def decode_small(scratch: Scratch, data: Bytes, start: int, size: int) -> int:
         return 4
     if width > len(scratch.row) - 34 or height > len(scratch.pixels) // (4 * width):
         return 4
-    n, zeros = size >> 2, (28 * (width + 1) + 19) >> 2
+    n, zeros = size >> 2, 7 * (width + 2)
     if n + zeros > len(scratch.words):
         return 4
     _load(scratch.words, data, start, n, zeros)

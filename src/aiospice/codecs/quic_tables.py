@@ -92,7 +92,7 @@ class Codes:
         for code in range(depth):
             self._add(code)
         #: What stands before a row's pixels: by channel and bucket, where its best code is in
-        #: ``fast`` (the code for the longest values at first).
+        #: ``fast`` (at first that for the longest values).
         self.head = array("Q", [8 - depth << FAST_BITS]) * (4 * BUCKETS)
 
     def _add(self, code: int) -> None:
