@@ -152,7 +152,7 @@ def decode(data: bytes | bytearray | memoryview, *, max_pixels: int = MAX_PIXELS
     stop = len(words) * 32
     _little(words).frombytes(bytes((_PIXEL_MOST * (width + 2)) & ~3))
     state, counts, best = _model(table)
-    io = array("Q", (words[5] << 32, 6, 32, 0, 0, 0))
+    io = array("Q", (words[5] << 32, 6, 32, 0, 0, 0, 0, 0, 0))
     stride = width * _PIXEL_BYTES[type]
     pixels = bytearray(stride * height)
     cells = memoryview(pixels).cast("I") if stride == 4 * width else words

@@ -2,11 +2,9 @@
 # a row or less. What is called more often has its types with it: compilers make more of functions
 # that nobody else can call.
 
+from aiospice.codecs.quic_pixels cimport read_row, write_row
+
 cdef unsigned int _piece(unsigned int[::1] state, unsigned int s, unsigned int left) noexcept nogil
-cdef void _write_row(
-    unsigned char[::1] out, unsigned int[::1] cells, Py_ssize_t at,
-    unsigned long long[::1] row, unsigned long long[::1] alpha, Py_ssize_t width, int kind,
-) noexcept nogil
 cpdef int some_rows(
     unsigned int[::1] src, unsigned long long stop, unsigned long long[::1] io,
     unsigned int[::1] state, unsigned char[::1] rules, unsigned int[::1] fast,
@@ -21,10 +19,6 @@ cpdef int decode_rows(
     unsigned long long[::1] alpha, unsigned char[::1] out, unsigned int[::1] cells,
     Py_ssize_t width, Py_ssize_t height, int kind, unsigned long long lanes,
 ) except -1
-cdef void _read_row(
-    const unsigned char[::1] pixels, Py_ssize_t at, unsigned long long[::1] line,
-    unsigned int[::1] line1, Py_ssize_t width, int kind,
-) noexcept nogil
 cpdef bint encode_rows(
     const unsigned char[::1] pixels, Py_ssize_t stride, unsigned long long[::1] io,
     unsigned int[::1] state, unsigned char[::1] rules, unsigned int[::1] words,

@@ -2,19 +2,21 @@
 # cython: cdivision=True, annotation_typing=False
 """The loops of the QUIC codec: rows of pixels from bits, and bits from rows.
 
-A row is an array of 64-bit numbers. First 32 that say where in ``fast`` the best code is, by channel
-(blue, green, red; alpha or grey) and bucket; from 33 on the pixels. A pixel has a lane of 16 bits for
-each of blue, green and red, whatever the format, so that all three are predicted and summed at once;
-rows of alpha and grey have just one. A lane has the sample in its low byte, and from bit 9 the bucket
-of the value last written there: a run leaves that as it was. A row is worked on in place: what isn't
-overwritten yet is the row above. In the first row, each pixel is also written to where the next one
-will be, since the one on the left is what a pixel of that row is predicted from.
+A row is an array of 64-bit numbers. First 32 that say where in ``fast`` the best code is, by
+channel (blue, green, red; alpha or grey) and bucket; then the pixel that counts as the first one's
+left neighbour; from 33 on the pixels. A pixel has a lane of 16 bits for each of blue, green and
+red, whatever the format, so that all three are predicted and summed at once; rows of alpha and grey
+have just one. A lane has the sample in its low byte, and from bit 9 the bucket of the value last
+written there: a run leaves that as it was. A row is worked on in place: what isn't overwritten yet
+is the row above. In the first row, each pixel is also written to where the next one will be, since
+the one on the left is what a pixel of that row is predicted from.
 
 All else that a call leaves for the next stands in arrays too. ``io``: 0 bits at hand, the next on
-top, 1 where the words go on, 2 how many bits are at hand, 3 the colour above on the left, 4 the
-same of alpha or grey, 5 the row. ``state``, for colour from 0 and for alpha or grey from 8: 0
-pixels until the next lesson, 1 how many bits wide the wait mask is, 2 pixels until that grows, 3
-where the walk through `RULES` is, 4 the state of runs; and `TRIGGERS` from 16.
+top, 1 where the words go on, 2 how many bits are at hand, 3 the pixel above on the left, 4 the same
+of alpha or grey, 5 the row, 6 to 8 entries of a pixel that was read word by word. ``state``, for
+colour from 0 and for alpha or grey from 8: 0 pixels until the next lesson, 1 how many bits wide the
+wait mask is, 2 pixels until that grows, 3 where the walk through `RULES` is, 4 the state of runs;
+and `TRIGGERS` from 16.
 
 Types that are missing here are in ``quic_kernel.pxd``.
 
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 
     Bytes = array[int] | memoryview | bytearray
     Array = array[int]
+    Cells = array[int] | memoryview
 else:
     try:
         import cython
@@ -46,6 +49,9 @@ else:
 
 # Types stand side by side.
 # fmt: off
+
+if not cython.compiled:
+    from aiospice.codecs.quic_pixels import read_row, write_row
 
 __all__ = [
     "BAD_CODE", "BAD_RUN", "COMPILED", "DONE", "ENDED", "decode_rows", "encode_rows", "some_rows",
@@ -69,10 +75,10 @@ DONE, ENDED, BAD_RUN, BAD_CODE = 0, 1, 2, 3
 def _long(values: Array, place: int, acc: int) -> int:
     """Return the entry of a code word longer than `FAST_BITS`, `LONG` (64) if it is none."""
     code, limit = 7 - place, values[256 + place]
-    zeros = 10 - code
-    while zeros < limit and not (acc >> (63 - zeros)) & 1:
-        zeros += 1
-    if zeros < limit:
+    if acc >> (64 - limit):
+        zeros = 10 - code
+        while not (acc >> (63 - zeros)) & 1:
+            zeros += 1
         length = zeros + 1 + code
         value = zeros << code | (acc >> (64 - length)) & ((1 << code) - 1)
     else:
@@ -94,8 +100,9 @@ def _long(values: Array, place: int, acc: int) -> int:
 def _learn(counts: Array, row: Array, slot: int, value: int, trigger: int) -> None:
     """Count what ``value`` would have cost in each code; choose the cheapest, the longer of equals.
 
-    A counter is 8 times the bits, plus its place (so that the least one tells that), minus 32768. No code costs more than 8 times the cheapest for any value, and the cheapest is
-    halved beyond 900 + 26: 8 * 8 * 927 + 7 is below 65536.
+    A counter is 8 times the bits, plus its place (so that the least one tells that), minus 32768.
+    No code costs more than 8 times the cheapest for any value, and the cheapest is halved beyond
+    900 + 26: 8 * 8 * 927 + 7 is below 65536.
     """
     base = 2048 + (slot << 3)
     cost = value << 3
@@ -122,11 +129,13 @@ def _learn(counts: Array, row: Array, slot: int, value: int, trigger: int) -> No
 @cython.nogil
 @cython.exceptval(check=False)
 @cython.returns(cython.uint)
-@cython.locals(state=cython.uint[::1], rules=cython.uchar[::1], s=cython.uint)
-def _pause(state: Array, rules: Array, s: int) -> int:
+@cython.locals(
+    state=cython.uint[::1], rules=cython.uchar[::1], s=cython.uint, mask=cython.uint,
+)
+def _pause(state: Array, rules: Array, s: int, mask: int) -> int:
     """Return how many pixels pass until the next lesson."""
     state[s + 3] = (state[s + 3] + 1) & 255
-    return rules[state[s + 3]] & ((1 << state[s + 1]) - 1)
+    return rules[state[s + 3]] & mask
 
 
 @cython.locals(n=cython.uint)
@@ -252,6 +261,33 @@ def _read(src: Array, io: Array, fast: Array, values: Array, code: int) -> int:
 @cython.cfunc
 @cython.nogil
 @cython.exceptval(check=False)
+@cython.returns(cython.bint)
+@cython.locals(
+    src=cython.uint[::1], io=cython.ulonglong[::1], fast=cython.uint[::1], values=cython.uint[::1],
+    row=cython.ulonglong[::1], last=cython.ulonglong, at=cython.ulonglong, word=cython.ulonglong,
+    full=cython.ulonglong,
+)
+def _read3(
+    src: Array, io: Array, fast: Array, values: Array, row: Array, last: int, at: int
+) -> bool:
+    """Read a pixel's entries word by word, from bit ``at`` of the stream on; tell if all are some.
+
+    ``last`` is the pixel on its left.
+    """
+    full = 0xFFFFFFFFFFFFFFFF
+    io[1], io[2] = (at >> 5) + 2, 64 - (at & 31)
+    word = src[io[1] - 2]
+    word = word << 32 | src[io[1] - 1]
+    io[0] = (word << (at & 31)) & full
+    io[6] = _read(src, io, fast, values, row[16 + (last >> 41 & 7)])
+    io[7] = _read(src, io, fast, values, row[8 + (last >> 25 & 7)])
+    io[8] = _read(src, io, fast, values, row[last >> 9 & 7])
+    return not (io[6] | io[7] | io[8]) & 64
+
+
+@cython.cfunc
+@cython.nogil
+@cython.exceptval(check=False)
 @cython.returns(cython.int)
 @cython.locals(
     src=cython.uint[::1], io=cython.ulonglong[::1], state=cython.uint[::1], rules=cython.uchar[::1],
@@ -262,7 +298,7 @@ def _read(src: Array, io: Array, fast: Array, values: Array, code: int) -> int:
     start=cython.Py_ssize_t, least=cython.Py_ssize_t, n=cython.uint, r=cython.uint, g=cython.uint,
     b=cython.uint, last=cython.ulonglong, up=cython.ulonglong, corner=cython.ulonglong,
     same=cython.ulonglong, keep=cython.ulonglong, delta=cython.ulonglong, seen=cython.ulonglong,
-    at=cython.ulonglong,
+    mask=cython.uint,
 )
 def _decode3(
     src: Array, io: Array, state: Array, rules: Array, fast: Array, values: Array, counts: Array,
@@ -273,7 +309,7 @@ def _decode3(
     keep |= lanes
     _refill(src, io)
     acc, pos, have, corner = io[0], io[1], io[2], io[3]
-    wait, trigger = state[0], state[16 + state[1]]
+    wait, mask, trigger = state[0], (1 << state[1]) - 1, state[16 + state[1]]
     trigger -= 32768
     start, least = 0, end if first else 35
     if i == 33:
@@ -308,23 +344,16 @@ def _decode3(
         if not (r | g | b) & 64:
             have -= g + b & 63
         else:
-            seen = row[i - 1]
-            at = 32 * pos - have - (r & 63)
-            pos, have = (at >> 5) + 2, 64 - (at & 31)
-            word = src[pos - 2]
-            io[0], io[1], io[2] = (word << 32 | src[pos - 1]) << (64 - have) & full, pos, have
-            r = _read(src, io, fast, values, row[16 + (seen >> 41 & 7)])
-            g = _read(src, io, fast, values, row[8 + (seen >> 25 & 7)])
-            b = _read(src, io, fast, values, row[seen >> 9 & 7])
-            acc, pos, have = io[0], io[1], io[2]
-            if (r | g | b) & 64:
+            if not _read3(src, io, fast, values, row, row[i - 1], 32 * pos - have - (r & 63)):
                 return 3
+            r, g, b = io[6], io[7], io[8]
+            acc, pos, have = io[0], io[1], io[2]
         if not wait:
-            seen = row[i - 1]
-            _learn(counts, row, seen >> 9 & 7, b >> 8 & 255, trigger)
-            _learn(counts, row, 8 + (seen >> 25 & 7), g >> 8 & 255, trigger)
+            seen = row[i - 1]  # `last`, so that compilers needn't keep what they made of it
             _learn(counts, row, 16 + (seen >> 41 & 7), r >> 8 & 255, trigger)
-            wait = _pause(state, rules, 0) + 1
+            _learn(counts, row, 8 + (seen >> 25 & 7), g >> 8 & 255, trigger)
+            _learn(counts, row, seen >> 9 & 7, b >> 8 & 255, trigger)
+            wait = _pause(state, rules, 0, mask) + 1
         wait -= 1
         delta = r >> 16
         delta = delta << 32 | g >> 16 << 16 | b >> 16
@@ -380,7 +409,7 @@ def _decode1(
             state[8] -= 1
         else:
             _learn(counts, row, slot, entry >> 8 & 255, trigger)
-            state[8] = _pause(state, rules, 8)
+            state[8] = _pause(state, rules, 8, (1 << state[9]) - 1)
         last = ((last + up >> 1 & 255) + (entry >> 16)) & 0xEFF
         row[i + first] = last
         row[i] = last
@@ -389,35 +418,13 @@ def _decode1(
     return 0
 
 
-@cython.locals(i=cython.Py_ssize_t, pixel=cython.ulonglong, cell=cython.uint)
-def _write_row(
-    out: Bytes, cells: Array, at: int, row: Array, alpha: Array, width: int, kind: int
-) -> None:
-    """Write a decoded row in its format, from pixel ``at`` on."""
-    if kind == 1:
-        for i in range(width):
-            out[at + i] = alpha[33 + i] & 255
-    elif kind == 2:
-        for i in range(width):
-            pixel = row[33 + i]
-            cell = pixel >> 22 & 0x7C00 | pixel >> 11 & 0x3E0 | pixel & 0x1F
-            out[2 * (at + i)] = cell & 255
-            out[2 * (at + i) + 1] = cell >> 8
-    else:
-        for i in range(width):
-            pixel = row[33 + i]
-            cells[at + i] = pixel & 255 | pixel >> 8 & 0xFF00 | pixel >> 16 & 0xFF0000
-        if kind == 5:
-            for i in range(width):
-                cells[at + i] |= (alpha[33 + i] & 255) << 24
-
-
 @cython.locals(
-    y=cython.Py_ssize_t, i=cython.Py_ssize_t, end=cython.Py_ssize_t, n=cython.uint, s=cython.uint, status=cython.int,
+    y=cython.Py_ssize_t, i=cython.Py_ssize_t, end=cython.Py_ssize_t, n=cython.uint, s=cython.uint,
+    status=cython.int,
 )
 def some_rows(
     src: Array, stop: int, io: Array, state: Array, rules: Array, fast: Array, values: Array,
-    counts: Array, row: Array, alpha: Array, out: Bytes, cells: Array, width: int, height: int,
+    counts: Array, row: Array, alpha: Array, out: Bytes, cells: Cells, width: int, height: int,
     kind: int, lanes: int,
 ) -> int:
     """Do what `decode_rows` does, without letting go of the lock of the interpreter."""
@@ -446,13 +453,13 @@ def some_rows(
         if status:
             io[5] = y
             break
-        _write_row(out, cells, y * width, row, alpha, width, kind)
+        write_row(out, cells, y * width, row, alpha, width, kind)
     return status
 
 
 def decode_rows(
     src: Array, stop: int, io: Array, state: Array, rules: Array, fast: Array, values: Array,
-    counts: Array, row: Array, alpha: Array, out: Bytes, cells: Array, width: int, height: int,
+    counts: Array, row: Array, alpha: Array, out: Bytes, cells: Cells, width: int, height: int,
     kind: int, lanes: int,
 ) -> int:
     """Decode an image of type ``kind``, rows tight; return how it ended.
@@ -579,7 +586,7 @@ def _encode3(
             _learn(counts, row, last >> 9 & 7, b & 255, trigger)
             _learn(counts, row, 8 + (last >> 25 & 7), g & 255, trigger)
             _learn(counts, row, 16 + (last >> 41 & 7), r & 255, trigger)
-            state[0] = _pause(state, rules, 0)
+            state[0] = _pause(state, rules, 0, (1 << state[1]) - 1)
         last = pixel | (r & 0xE00) << 32 | (g & 0xE00) << 16 | b & 0xE00
         row[i + first] = last
         row[i] = last
@@ -630,31 +637,12 @@ def _encode1(
             state[8] -= 1
         else:
             _learn(counts, row, slot, value & 255, trigger)
-            state[8] = _pause(state, rules, 8)
+            state[8] = _pause(state, rules, 8, (1 << state[9]) - 1)
         last = line[i - 33] | value & 0xE00
         row[i + first] = last
         row[i] = last
         i += 1
     io[4] = corner
-
-
-@cython.locals(i=cython.Py_ssize_t, pixel=cython.ulonglong)
-def _read_row(pixels: Bytes, at: int, line: Array, line1: Array, width: int, kind: int) -> None:
-    """Read a row to encode, from byte ``at`` on."""
-    if kind == 1:
-        for i in range(width):
-            line1[i] = pixels[at + i]
-    elif kind == 2:
-        for i in range(width):
-            pixel = pixels[at + 2 * i] | pixels[at + 2 * i + 1] << 8
-            line[i] = (pixel & 0x7C00) << 22 | (pixel & 0x3E0) << 11 | pixel & 0x1F
-    else:
-        for i in range(width):
-            pixel = pixels[at + 4 * i + 2]
-            line[i] = pixel << 32 | pixels[at + 4 * i] | pixels[at + 4 * i + 1] << 16
-        if kind == 5:
-            for i in range(width):
-                line1[i] = pixels[at + 4 * i + 3]
 
 
 @cython.locals(
@@ -676,7 +664,7 @@ def encode_rows(
             if io[1] + 7 * width + 8 > room:
                 break
             io[5] = y + 1
-            _read_row(pixels, y * stride, line, line1, width, kind)
+            read_row(pixels, y * stride, line, line1, width, kind)
             s = 8 if kind == 1 else 0
             i = 33
             while i < 33 + width:

@@ -51,7 +51,7 @@ class Scratch:
     def __init__(self) -> None:
         table = codes(8)
         self.words = array("I", bytes(4 * MAX_PIXELS + 28 * (MAX_WIDTH + 2)))
-        self.io = array("Q", bytes(8 * 6))
+        self.io = array("Q", bytes(8 * 9))
         self.state = array("I", bytes(4 * 16)) + TRIGGERS
         self.rules, self.fast, self.values = RULES, table.fast, table.values
         self.counts, self.counters, self.lanes = table.counts[:], table.counts[2048:], table.lanes
