@@ -171,6 +171,8 @@ def decode(data: bytes | bytearray | memoryview, *, max_pixels: int = MAX_PIXELS
         }
         offset = min(4 * io[1] - (io[2] >> 3), len(view))
         _bad(f"{texts[status]} in row {io[5]} of {height}", offset, "pixels")
+    if sys.byteorder == "big" and stride == 4 * width:
+        pixels[:] = _little(array("I", bytes(pixels))).tobytes()
     return Decoded(width, height, _FORMATS[type], pixels, 0, stride)
 
 

@@ -19,6 +19,7 @@ cdef class Scratch:
     cdef readonly unsigned char[::1] pixels
     cdef readonly unsigned int[::1] cells
     cdef readonly int[::1] found
+    cdef bint little
 
 
 cpdef int decode_small(

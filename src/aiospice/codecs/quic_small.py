@@ -10,6 +10,7 @@ unusual is left to `quic.decode`, which also says what is wrong with an image. O
 
 from __future__ import annotations
 
+import sys
 from array import array
 from typing import TYPE_CHECKING
 
@@ -45,7 +46,8 @@ class Scratch:
     """What `decode_small` works with, about 600 kB; for one thread at a time.
 
     ``pixels`` has the rows of the image decoded last, tight, the top one first, four bytes a pixel:
-    blue, green, red, and 0 or alpha. ``found`` has its width, height and type.
+    blue, green, red, and 0 or alpha (``cells`` has the same as numbers). ``found`` has its width,
+    height and type.
     """
 
     def __init__(self) -> None:
@@ -61,6 +63,8 @@ class Scratch:
         self.pixels = bytearray(4 * MAX_PIXELS)
         self.cells = memoryview(self.pixels).cast("I")
         self.found = array("i", bytes(4 * 3))
+        #: Whether numbers have their bytes in the order of pixels.
+        self.little = sys.byteorder == "little"
 
     def __reduce__(self) -> tuple[type[Scratch], tuple[()]]:
         """Pickle as a new one: nothing in it outlives an image."""
@@ -149,7 +153,7 @@ def decode_small(scratch: Scratch, data: Bytes, start: int, size: int) -> int:
     if width > len(scratch.row) - 34 or height > len(scratch.pixels) // (4 * width):
         return 4
     n, zeros = size >> 2, 7 * (width + 2)
-    if n + zeros > len(scratch.words):
+    if n + zeros > len(scratch.words) or not scratch.little:
         return 4
     _load(scratch.words, data, start, n, zeros)
     _begin(scratch.io, scratch.state, scratch.counts, scratch.counters, scratch.words[5])
