@@ -33,7 +33,7 @@ def pixel(image: Pixels, x: int, y: int) -> int:
 
 
 def wide(value: int, format: int) -> int:
-    """A pixel of some format as 0xAARRGGBB; alpha as far as the format has any."""
+    """A pixel of some format as 0xAARRGGBB; alpha is 255 for pixels of 16 bit."""
     if format in (XRGB, ARGB):
         return value
     if format == A8:
@@ -45,7 +45,7 @@ def wide(value: int, format: int) -> int:
         value >> 5 + green_bits & 31,
     )
     green = green << 2 | green >> 4 if format == RGB565 else green << 3 | green >> 2
-    return (red << 3 | red >> 2) << 16 | green << 8 | (blue << 3 | blue >> 2)
+    return 255 << 24 | (red << 3 | red >> 2) << 16 | green << 8 | (blue << 3 | blue >> 2)
 
 
 def narrow(value: int, source: int, target: int) -> int:

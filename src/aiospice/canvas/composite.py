@@ -35,6 +35,9 @@ _STRIP = 1 << 15
 #: Operators that exist: the plain ones, disjoint, conjoint, and those of PDF.
 OPERATORS = frozenset((*range(14), *range(0x10, 0x1C), *range(0x20, 0x2C), *range(0x30, 0x3F)))
 _SATURATE = 13
+# Disjoint and conjoint operators that are the plain ones, whatever the alphas.
+_SAME = frozenset((0x10, 0x11, 0x12, 0x20, 0x21, 0x22))
+_OPAQUE = frozenset((XRGB, RGB555, RGB565))
 _DODGE, _BURN, _SOFT, _HSL = 0x35, 0x36, 0x38, (0x3B, 0x3C, 0x3D, 0x3E)
 _DIVIDING = frozenset((_SATURATE, *range(0x10, 0x2C), _DODGE, _BURN, _SOFT, *_HSL))
 
@@ -83,6 +86,7 @@ def composite(
     """
     if operator not in OPERATORS:
         raise RemoteProtocolError(f"{operator} is not an operator of a composite draw")
+    operator = _plainer(operator, source, mask, surface.format)
     left, top, right, bottom = box
     rows = max(1, _STRIP // (right - left))
     wide = operator in _DIVIDING
@@ -98,6 +102,18 @@ def composite(
         new = combine(operator, one, other, old, component_alpha)
         made = _stored(new, part, wide)
         raster.blit(surface, [strip], made, left, y)
+
+
+def _plainer(operator: int, source: Source, mask: Source | None, format: int) -> int:
+    """The operator that pixman takes instead (``pixman.c``), whose rounding may be another."""
+    if operator in _SAME:
+        return operator & 15
+    if operator == _SATURATE:
+        if format in _OPAQUE:
+            return 2
+        if mask is None and source.image.format in _OPAQUE and source.repeat != _NONE:
+            return 4
+    return operator
 
 
 # Pixels to arrays and back

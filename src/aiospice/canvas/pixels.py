@@ -187,9 +187,9 @@ def _shifted(left: int, mask: int) -> bytes:
 
 
 def _widen(data: bytes, is_565: bool) -> bytes:
-    """16 bit to 32: the high bits are repeated below, the fourth byte is 0."""
+    """16 bit to 32: the high bits are repeated below, the fourth byte is 255 (as pixman's is)."""
     low, high = data[0::2], data[1::2]
-    wide = bytearray(2 * len(data))
+    wide = bytearray(b"\xff") * (2 * len(data))
     wide[0::4] = low.translate(_HIGH5)
     if is_565:
         six = _either(low.translate(_shifted(-5, 7)), high.translate(_shifted(3, 0x38)))

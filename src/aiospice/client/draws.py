@@ -11,6 +11,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from aiospice.canvas import blend, raster
+from aiospice.canvas.bitmap import INDEXED
 from aiospice.canvas.lines import Budget, Clip, line, polylines
 from aiospice.canvas.mask import Area
 from aiospice.canvas.pixels import A1, A8, ARGB, BYTES, XRGB, Pixels
@@ -19,8 +20,10 @@ from aiospice.canvas.scale import scaled, scaled_alike
 from aiospice.client.images import CannotDraw
 from aiospice.wire import display, draw
 from aiospice.wire.images import (
+    BitmapData,
     Brush,
     Image,
+    ImageFlags,
     ImageType,
     MaskFlags,
     Pattern,
@@ -40,6 +43,7 @@ __all__ = ["Drawn", "Draws", "box_of", "images_of"]
 #: What was touched, and how many pixels.
 Drawn = tuple[Region, int]
 _NOTHING: Drawn = ([], 0)
+_KEEP = ImageFlags.CACHE_ME | ImageFlags.CACHE_REPLACE_ME
 
 
 def box_of(rect: Rect) -> Box:
@@ -52,7 +56,7 @@ def _same_size(one: Box, other: Box) -> bool:
 
 
 def _as(pixels: Pixels, format: int) -> Pixels:
-    """The same bytes as another format of 32 bit."""
+    """The same bytes as another format with pixels as large."""
     return Pixels(pixels.width, pixels.height, format, pixels.data, pixels.offset, pixels.stride)
 
 
@@ -219,6 +223,11 @@ class Draws:
         pixels = self.reader.pixels(image, surface.format)
         if pixels.format == A1:
             raise CannotDraw("the image is a mask")
+        if isinstance(body, BitmapData) and not image.descriptor.flags & _KEEP:
+            # Colours of a palette have no alpha, except where upstream takes them as they are.
+            pixels = _as(pixels, XRGB) if body.format in INDEXED and pixels.format == ARGB else pixels
+        if pixels.format == A8 and BYTES[surface.format] == 4:
+            return _as(pixels.converted(ARGB), XRGB)  # upstream's are black and opaque
         return pixels.converted(surface.format)
 
     def touch(self, message: Any) -> None:
@@ -485,6 +494,9 @@ class Draws:
     def _composed(self, image: Image | None, surface: Pixels) -> Pixels:
         """An image for a composite draw; it isn't the surface itself."""
         if image is not None and isinstance(image.body, SurfaceImage):
+            bits = self.surfaces.get(image.body.surface_id)
+            if bits is not None and bits.format == A1:
+                return _as(bits, A8)
             pixels = self.original(image, surface, with_alpha=False)
             return pixels.copy() if pixels.data is surface.data else pixels
         return self.source(image, surface)
