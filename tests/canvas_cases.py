@@ -1,4 +1,4 @@
-"""Draws of every kind, made from a number: the same number gives the same draw for ever.
+"""Draws of every kind, made from a number: the same number always gives the same draw.
 
 `tests/data/canvas.json` has what spice-gtk's own canvas made of them.
 """
@@ -110,7 +110,10 @@ class Maker:
         chance = self.chance
         if self.inside:
             left, top = chance.below(self.width), chance.below(self.height)
-            right, bottom = chance.between(left, self.width - 1), chance.between(top, self.height - 1)
+            right, bottom = (
+                chance.between(left, self.width - 1),
+                chance.between(top, self.height - 1),
+            )
             return Rect(left=left, top=top, right=right + 1, bottom=bottom + 1)
         left, top = chance.between(-6, self.width), chance.between(-6, self.height)
         right, bottom = left + chance.between(1, 40), top + chance.between(1, 40)
@@ -230,7 +233,9 @@ class Maker:
         chance = self.chance
         if chance.one_in(2):
             return 8
-        return chance.below(8) | chance.pick((8, 16, 32, 64, 128, 256, 512)) | chance.pick((0, 1024))
+        return (
+            chance.below(8) | chance.pick((8, 16, 32, 64, 128, 256, 512)) | chance.pick((0, 1024))
+        )
 
     # The draws
 
@@ -278,7 +283,7 @@ class Maker:
 
     def stroke(self) -> Message:
         chance = self.chance
-        segments = []
+        segments: list[draw.PathSegment] = []
         for _ in range(chance.between(1, 3)):
             bezier = 16 if chance.one_in(3) else 0
             begin = not segments or chance.one_in(2)
@@ -316,7 +321,7 @@ class Maker:
         kind, bits, flag = chance.pick(
             ((draw.GlyphA1, 1, 1), (draw.GlyphA4, 4, 2), (draw.GlyphA8, 8, 4))
         )
-        glyphs = []
+        glyphs: list[Any] = []
         for _ in range(chance.between(1, 6)):
             width, height = chance.between(1, 14), chance.between(1, 14)
             place = Point(x=chance.between(-5, self.width), y=chance.between(-5, self.height))
@@ -380,7 +385,9 @@ class Maker:
         if chance.one_in(2):
             flags |= 1 << 19 | chance.pick((0, 1, 3, 4)) << 11 | chance.below(4) << 16
             flags |= chance.pick((0, 0, 1 << 18))
-            mask = self.bitmap(chance.pick((_A8, _RGBA)), chance.between(1, 40), chance.between(1, 40))
+            mask = self.bitmap(
+                chance.pick((_A8, _RGBA)), chance.between(1, 40), chance.between(1, 40)
+            )
         one = other = None
         if chance.one_in(3):
             flags |= 1 << 20

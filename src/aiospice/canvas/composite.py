@@ -111,7 +111,8 @@ def _plainer(operator: int, source: Source, mask: Source | None, format: int) ->
     if operator == _SATURATE:
         if format in _OPAQUE:
             return 2
-        if mask is None and source.image.format in _OPAQUE and source.repeat != _NONE:
+        inputs = [source] if mask is None else [source, mask]
+        if all(one.image.format in _OPAQUE and one.repeat != _NONE for one in inputs):
             return 4
     return operator
 
@@ -333,7 +334,9 @@ def _zero(value: Any) -> Any:
 def _combined_floats(operator: int, source: Any, mask: Any, old: Any, component_alpha: bool) -> Any:
     import numpy as np
 
-    source, alpha = _masked(source, mask, component_alpha, np.multiply)
+    if operator in _HSL and mask is not None:
+        mask = _hsl_mask(mask)
+    source, alpha = _masked(source, mask, component_alpha or operator in _HSL, np.multiply)
     with np.errstate(all="ignore"):
         if operator in _HSL:
             return old if component_alpha else _hsl(operator, source, old)
@@ -444,8 +447,8 @@ def _soft(sa: Any, s: Any, da: Any, d: Any) -> Any:
         (np.float32(16) * d / da - twelve) * d / da + np.float32(3)
     )
     high = d * sa + (np.sqrt(d * da) - d) * (two * s - sa)
-    light = np.where(none, np.float32(0), np.where(np.float32(4) * d <= da, low, high))
-    return np.where(two * s < sa, dark, light)
+    light = np.where(none, d * sa, np.where(np.float32(4) * d <= da, low, high))
+    return np.where(two * s <= sa, dark, light)
 
 
 def _light(colour: Any) -> Any:
@@ -484,6 +487,14 @@ def _with_strength(colour: Any, strength: Any) -> Any:
     made = np.where(colour == high, strength, made)
     made = np.where(colour == low, np.float32(0), made)
     return np.where(_zero(span), np.float32(0), made)
+
+
+def _hsl_mask(mask: Any) -> Any:
+    """The mask's alpha; pixman takes it twice for green and not at all for blue."""
+    import numpy as np
+
+    part = mask[..., 3:]
+    return np.concatenate([np.ones_like(part), part * part, part, part], axis=-1)
 
 
 def _hsl(operator: int, source: Any, old: Any) -> Any:

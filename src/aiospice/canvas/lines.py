@@ -100,11 +100,12 @@ def _curves(pixels: list[Place], points: list[Place], budget: Budget) -> None:
         while waiting:
             budget.spend(1)
             curve = waiting.pop()
-            if _is_flat(*curve):
+            halves = _halves(*curve)
+            # A few tiny curves are their own halves by rounding; upstream never ends with those.
+            if _is_flat(*curve) or curve in halves:
                 pixels.append(_pixel(curve[3]))
-                continue
-            one, other = _halves(*curve)
-            waiting += [other, one]
+            else:
+                waiting += [halves[1], halves[0]]
 
 
 def _is_flat(start: Place, one: Place, two: Place, end: Place) -> bool:
@@ -113,7 +114,7 @@ def _is_flat(start: Place, one: Place, two: Place, end: Place) -> bool:
     out = (one[0] - start[0], one[1] - start[1])
     back = (two[0] - end[0], two[1] - end[1])
     length = _dot(along, along)
-    if start == end:  # upstream never ends where all four are one
+    if start == end:
         return not (any(out) or any(back))
     far = _dot(out, out) * length - _dot(out, along) ** 2
     farther = _dot(back, back) * length - _dot(back, (-along[0], -along[1])) ** 2

@@ -223,9 +223,9 @@ class Draws:
         pixels = self.reader.pixels(image, surface.format)
         if pixels.format == A1:
             raise CannotDraw("the image is a mask")
-        if isinstance(body, BitmapData) and not image.descriptor.flags & _KEEP:
+        if pixels.format == ARGB and isinstance(body, BitmapData) and body.format in INDEXED:
             # Colours of a palette have no alpha, except where upstream takes them as they are.
-            pixels = _as(pixels, XRGB) if body.format in INDEXED and pixels.format == ARGB else pixels
+            return pixels if image.descriptor.flags & _KEEP else _as(pixels, XRGB)
         if pixels.format == A8 and BYTES[surface.format] == 4:
             return _as(pixels.converted(ARGB), XRGB)  # upstream's are black and opaque
         return pixels.converted(surface.format)
