@@ -16,17 +16,9 @@ try:
 except ImportError:
     from aiospice import _cython as cython
 
-__all__ = ["blend", "fits", "key", "nearest", "over", "smooth", "stamp"]
+from aiospice.canvas.rows import fits
 
-
-def fits(length, at, step, size, rows):
-    """Whether ``rows`` rows of ``size`` bytes, ``step`` apart from ``at`` on, lie in ``length``."""
-    if size < 0 or rows < 0:
-        return False
-    if size == 0 or rows == 0:
-        return True
-    last = at + (rows - 1) * step
-    return min(at, last) >= 0 and max(at, last) + size <= length
+__all__ = ["blend", "key", "nearest", "over", "smooth", "stamp"]
 
 
 def _prove(buffer, at, step, size, rows):

@@ -1,6 +1,5 @@
 Bytes = bytes | bytearray | memoryview
 
-def fits(length: int, at: int, step: int, size: int, rows: int) -> bool: ...
 def over(
     target: Bytes,
     at: int,

@@ -6,14 +6,16 @@ spice-common ``common/canvas_base.c``; beyond the mask's edges nothing is drawn.
 
 from __future__ import annotations
 
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
+from aiospice.canvas import kernel
 from aiospice.canvas.pixels import BYTES, Pixels
-from aiospice.canvas.region import Box, Region, bounds, intersect
+from aiospice.canvas.region import bounds, intersect
+
+if TYPE_CHECKING:
+    from aiospice.canvas.region import Box, Region
 
 __all__ = ["Area"]
-
-_FLIPPED = bytes(255 - v for v in range(256))
 
 
 class Area:
@@ -49,47 +51,22 @@ class Area:
     def __enter__(self) -> Self:
         box = bounds(self.region) if self.mask is not None else None
         if box is not None:
-            self._saved = self._part(box).copy()
+            self._saved = self.surface.view(box).copy()
             self._corner = (box[0], box[1])
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._saved is not None:
+        if self._saved is not None and self.mask is not None:
             for box in self.region:
-                self._take_back(box)
+                self._take_back(self._saved, self.mask, box)
             self._saved = None
 
-    def _part(self, box: Box) -> Pixels:
-        """A view of a box of the surface."""
-        whole = self.surface
+    def _take_back(self, saved: Pixels, mask: Pixels, box: Box) -> None:
         left, top, right, bottom = box
-        offset = whole.offset + top * whole.stride + left * BYTES[whole.format]
-        return Pixels(right - left, bottom - top, whole.format, whole.data, offset, whole.stride)
-
-    def _take_back(self, box: Box) -> None:
-        left, top, right, bottom = box
-        assert self._saved is not None
-        size = BYTES[self.surface.format]
-        length = (right - left) * size
-        now, old = memoryview(self.surface.data), memoryview(self._saved.data)
-        for y in range(top, bottom):
-            to = self.surface.offset + y * self.surface.stride + left * size
-            at = (y - self._corner[1]) * self._saved.stride + (left - self._corner[0]) * size
-            bits = self._bits(left, y, right - left, size)
-            kept = int.from_bytes(old[at : at + length], "little")
-            made = int.from_bytes(now[to : to + length], "little")
-            mixed = kept ^ ((kept ^ made) & bits)
-            now[to : to + length] = mixed.to_bytes(length, "little")
-
-    def _bits(self, x: int, y: int, count: int, size: int) -> int:
-        """Ones for all bits of the pixels that are drawn, of ``count`` in a row from (x, y)."""
-        mask = self.mask
-        assert mask is not None
-        at = mask.offset + (y - self.origin[1]) * mask.stride + x - self.origin[0]
-        row = bytes(mask.data[at : at + count])
-        if self.inverted:
-            row = row.translate(_FLIPPED)
-        wide = bytearray(count * size)
-        for plane in range(size):
-            wide[plane::size] = row
-        return int.from_bytes(wide, "little")
+        surface = self.surface
+        kernel.blend(
+            surface.data, surface.place(left, top), surface.stride, right - left, bottom - top,
+            saved.data, saved.place(left - self._corner[0], top - self._corner[1]), saved.stride,
+            mask.data, mask.place(left - self.origin[0], top - self.origin[1]), mask.stride,
+            BYTES[surface.format], 0 if self.inverted else 255,
+        )  # fmt: skip

@@ -108,6 +108,16 @@ class Pixels:
         """The rows, top first, with nothing between them; the data itself if it is like that."""
         return self.data if self.is_tight else self.rows(0, self.height)
 
+    def place(self, x: int, y: int) -> int:
+        """Where in the data a pixel begins."""
+        return self.offset + y * self.stride + x * BYTES[self.format]
+
+    def view(self, box: tuple[int, int, int, int]) -> Pixels:
+        """A box of these pixels (left, top, right, bottom, inside of them), not copied."""
+        left, top, right, bottom = box
+        offset = self.place(left, top)
+        return Pixels(right - left, bottom - top, self.format, self.data, offset, self.stride)
+
     def rows(self, first: int, last: int) -> bytes:
         """A copy of the rows from ``first`` up to ``last``, with nothing between them."""
         size = self.row_bytes

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from aiospice.canvas import rows
 from aiospice.canvas.pixels import BYTES, Pixels
-from aiospice.canvas.region import Box, Region, intersect
+from aiospice.canvas.region import bounds, intersect
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from aiospice.canvas.region import Box, Region
 
 __all__ = [
     "CLEAR",
@@ -25,6 +26,7 @@ __all__ = [
     "blit",
     "copy_region",
     "fill",
+    "form_of",
     "rop_of",
     "tile",
 ]
@@ -64,71 +66,37 @@ def rop_of(descriptor: int, *, source: str = "src", target: str = "dest") -> int
     return INVERT if descriptor & _INVERS else COPY
 
 
-#: By truth table: source, target and a number of all ones -> result.
-_OPERATIONS: tuple[Callable[[int, int, int], int], ...] = (
-    lambda s, d, ones: 0,
-    lambda s, d, ones: (s | d) ^ ones,
-    lambda s, d, ones: (s ^ ones) & d,
-    lambda s, d, ones: s ^ ones,
-    lambda s, d, ones: s & (d ^ ones),
-    lambda s, d, ones: d ^ ones,
-    lambda s, d, ones: s ^ d,
-    lambda s, d, ones: (s & d) ^ ones,
-    lambda s, d, ones: s & d,
-    lambda s, d, ones: s ^ d ^ ones,
-    lambda s, d, ones: d,
-    lambda s, d, ones: (s ^ ones) | d,
-    lambda s, d, ones: s,
-    lambda s, d, ones: s | (d ^ ones),
-    lambda s, d, ones: s | d,
-    lambda s, d, ones: ones,
-)
+def form_of(rop: int) -> tuple[int, int, int, int]:
+    """The algebraic form of a truth table, as `rows.mix` has it."""
+    neither, target, source, both = (255 if rop >> bit & 1 else 0 for bit in range(4))
+    return neither, neither ^ source, neither ^ target, neither ^ target ^ source ^ both
 
 
-def _combined(
-    source: bytes | bytearray | memoryview, target: bytes | bytearray | memoryview, rop: int
-) -> bytes:
-    """Two strings of bytes of the same length, bit by bit."""
-    size = len(target)
-    ones = (1 << 8 * size) - 1
-    value = _OPERATIONS[rop](
-        int.from_bytes(source, "little"), int.from_bytes(target, "little"), ones
-    )
-    return value.to_bytes(size, "little")
+_FORMS = tuple(form_of(rop) for rop in range(16))
+#: Bytes of a repeated image that are laid out at a time, to be combined then.
+_STRIP = 1 << 18
+
+
+def _area(region: Region) -> int:
+    return sum([(right - left) * (bottom - top) for left, top, right, bottom in region])
 
 
 def fill(surface: Pixels, region: Region, colour: int, rop: int = COPY) -> int:
     """Combine the region with one colour (of the surface's format); return how many pixels."""
     size = BYTES[surface.format]
     pixel = (colour & ((1 << 8 * size) - 1)).to_bytes(size, "little")
-    data = memoryview(surface.data)
-    stride = surface.stride
-    done = 0
+    data, stride = surface.data, surface.stride
+    row = b""
     for left, top, right, bottom in region:
         length = (right - left) * size
-        start = surface.offset + top * stride + left * size
-        row = pixel * (right - left)
-        done += (right - left) * (bottom - top)
-        if rop == COPY and length == stride:
-            _fill_rows(data, start, row, bottom - top)
-            continue
-        for _ in range(bottom - top):
-            end = start + length
-            data[start:end] = row if rop == COPY else _combined(row, data[start:end], rop)
-            start += stride
-    return done
-
-
-def _fill_rows(data: memoryview, start: int, row: bytes, count: int) -> None:
-    """Write a row ``count`` times, many at a time but never more than a MiB of them."""
-    at_once = min(count, max(1, (1 << 20) // len(row)))
-    rows = row * at_once
-    while count:
-        at_once = min(count, at_once)
-        size = at_once * len(row)
-        data[start : start + size] = rows[:size]
-        start += size
-        count -= at_once
+        if len(row) < length:
+            row = pixel * (right - left)
+        at = surface.place(left, top)
+        if rop == COPY:
+            rows.copy(data, at, stride, length, bottom - top, row, 0, 0)
+        else:
+            rows.mix(data, at, stride, length, bottom - top, row, 0, 0, _FORMS[rop])
+    return _area(region)
 
 
 def tile(surface: Pixels, region: Region, image: Pixels, ox: int, oy: int, rop: int = COPY) -> int:
@@ -136,100 +104,68 @@ def tile(surface: Pixels, region: Region, image: Pixels, ox: int, oy: int, rop: 
     if image.data is surface.data:
         image = image.copy()
     size = BYTES[surface.format]
-    data, source = memoryview(surface.data), memoryview(image.data)
-    done = 0
     for left, top, right, bottom in region:
         length = (right - left) * size
         skip = (left - ox) % image.width * size
-        copies = (skip + length) // image.row_bytes + 1
-        done += (right - left) * (bottom - top)
-        for y in range(top, bottom):
-            at = image.offset + (y - oy) % image.height * image.stride
-            row = (bytes(source[at : at + image.row_bytes]) * copies)[skip : skip + length]
-            to = surface.offset + y * surface.stride + left * size
-            end = to + length
-            data[to:end] = row if rop == COPY else _combined(row, data[to:end], rop)
-    return done
+        step = bottom - top if rop == COPY else max(1, _STRIP // length)
+        for y in range(top, bottom, step):
+            count = min(step, bottom - y)
+            at = surface.place(left, y)
+            into, to, stride = surface.data, at, surface.stride
+            if rop != COPY:
+                into, to, stride = bytearray(length * count), 0, length
+            rows.repeat(
+                into, to, stride, length, count, image.data, image.offset, image.stride,
+                image.row_bytes, image.height, skip, (y - oy) % image.height,
+            )  # fmt: skip
+            if rop != COPY:
+                rows.mix(
+                    surface.data, at, surface.stride, length, count, into, 0, length, _FORMS[rop]
+                )
+    return _area(region)
 
 
 def blit(surface: Pixels, region: Region, image: Pixels, dx: int, dy: int, rop: int = COPY) -> int:
     """Combine the region with an image whose pixel (0, 0) lies at ``(dx, dy)`` of the surface.
 
     Where the image doesn't reach nothing happens. Both must have the same number of bytes a
-    pixel; the image may be the surface itself. Returns how many pixels were drawn.
+    pixel. The image may be the surface itself, and overlap the region in any way: the result is as
+    if all had been read before anything was written. Returns how many pixels were drawn.
     """
     area = (dx, dy, dx + image.width, dy + image.height)
     boxes = [box for box in [intersect(one, area) for one in region] if box is not None]
-    if image.data is surface.data:
-        image = image.copy()
+    around = bounds(boxes)
+    if around is None:
+        return 0
+    if image.data is surface.data and (len(boxes) > 1 or rop != COPY):
+        left, top, right, bottom = around
+        image = image.view((left - dx, top - dy, right - dx, bottom - dy)).copy()
+        dx, dy = left, top
     for box in boxes:
         _blit_box(surface, box, image, dx, dy, rop)
-    return sum([(right - left) * (bottom - top) for left, top, right, bottom in boxes])
+    return _area(boxes)
 
 
 def _blit_box(surface: Pixels, box: Box, image: Pixels, dx: int, dy: int, rop: int) -> None:
     left, top, right, bottom = box
-    size = BYTES[surface.format]
-    length = (right - left) * size
-    target, source = memoryview(surface.data), memoryview(image.data)
-    to = surface.offset + top * surface.stride + left * size
-    at = image.offset + (top - dy) * image.stride + (left - dx) * size
-    if rop == COPY and length == surface.stride == image.stride:
-        whole = length * (bottom - top)
-        target[to : to + whole] = source[at : at + whole]
+    length = (right - left) * BYTES[surface.format]
+    to, at = surface.place(left, top), image.place(left - dx, top - dy)
+    step, by = surface.stride, image.stride
+    if rop != COPY:
+        rows.mix(
+            surface.data, to, step, length, bottom - top, image.data, at, by, _FORMS[rop]
+        )  # fmt: skip
         return
-    for _ in range(bottom - top):
-        row = source[at : at + length]
-        if rop != COPY:
-            target[to : to + length] = _combined(row, target[to : to + length], rop)
-        else:
-            target[to : to + length] = row
-        to += surface.stride
-        at += image.stride
+    if image.data is surface.data and to > at:  # the last rows first
+        to, at = to + (bottom - top - 1) * step, at + (bottom - top - 1) * by
+        step, by = -step, -by
+    rows.copy(surface.data, to, step, length, bottom - top, image.data, at, by)
 
 
 def copy_region(surface: Pixels, region: Region, dx: int, dy: int) -> int:
     """Copy pixels inside of a surface to the region, from ``(dx, dy)`` before each of them.
 
-    What would come from outside of the surface stays as it is. Source and region may overlap in
-    any way: the result is as if all had been read before anything was written.
+    What would come from outside of the surface stays as it is. Source and region may overlap, as
+    in `blit`.
     """
-    reach = (dx, dy, dx + surface.width, dy + surface.height)
-    boxes = [box for box in [intersect(one, reach) for one in region] if box is not None]
-    if not (dx or dy):
-        return 0
-    if len(boxes) == 1:
-        _move_box(surface, boxes[0], dx, dy)
-    elif boxes:
-        _move_boxes(surface, boxes, dx, dy)
-    return sum([(right - left) * (bottom - top) for left, top, right, bottom in boxes])
-
-
-def _move_box(surface: Pixels, box: Box, dx: int, dy: int) -> None:
-    """Rows in the order that reads each before it is written over; slices overlap safely."""
-    left, top, right, bottom = box
-    size = BYTES[surface.format]
-    stride = surface.stride
-    length = (right - left) * size
-    back = dy * stride + dx * size
-    data = memoryview(surface.data)
-    rows = range(bottom - 1, top - 1, -1) if dy > 0 else range(top, bottom)
-    for y in rows:
-        to = surface.offset + y * stride + left * size
-        data[to : to + length] = data[to - back : to - back + length]
-
-
-def _move_boxes(surface: Pixels, boxes: Region, dx: int, dy: int) -> None:
-    """Several boxes may lie in each other's way in a circle: read all, then write."""
-    size = BYTES[surface.format]
-    stride = surface.stride
-    data = memoryview(surface.data)
-    held: list[tuple[int, bytes]] = []
-    for left, top, right, bottom in boxes:
-        length = (right - left) * size
-        for y in range(top, bottom):
-            to = surface.offset + y * stride + left * size
-            at = to - dy * stride - dx * size
-            held.append((to, bytes(data[at : at + length])))
-    for to, row in held:
-        data[to : to + len(row)] = row
+    return blit(surface, region, surface, dx, dy) if dx or dy else 0
