@@ -9,16 +9,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aiospice.canvas import kernel, raster
+from aiospice.canvas import kernel, layers, raster, rows
 from aiospice.canvas.pixels import A8, ARGB, BYTES, RGB555, RGB565, XRGB, Pixels
 from aiospice.canvas.region import bounds, intersect
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from aiospice.canvas.layers import Layer
     from aiospice.canvas.region import Box, Region
 
-__all__ = ["Glyph", "key", "key_colour", "lay", "lay_colour", "rop3", "string_mask", "view_of"]
+__all__ = [
+    "Glyph",
+    "key",
+    "key_colour",
+    "lay",
+    "lay_colour",
+    "layer_of",
+    "rop3",
+    "solid",
+    "string_mask",
+]
 
 #: Left, top, width, height, and rows of whole bytes.
 Glyph = tuple[int, int, int, int, bytes]
@@ -27,30 +38,16 @@ Glyph = tuple[int, int, int, int, bytes]
 _STRIP = 1 << 18
 
 
-def view_of(whole: Pixels, box: Box) -> Pixels:
-    """A box of pixels, not copied."""
-    left, top, right, bottom = box
-    offset = whole.offset + top * whole.stride + left * BYTES[whole.format]
-    return Pixels(right - left, bottom - top, whole.format, whole.data, offset, whole.stride)
+def layer_of(image: Pixels, x: int = 0, y: int = 0, *, alpha: bool | None = None) -> Layer:
+    """Pixels of 8 or 32 bit from (x, y) on, for `layers.lay`; ``alpha`` rules their format."""
+    has_alpha = image.format in (ARGB, A8) if alpha is None else alpha
+    size = BYTES[image.format]
+    return (image.data, image.place(x, y), image.stride, size, has_alpha, False)
 
 
-def _place(image: Pixels, x: int, y: int) -> int:
-    return image.offset + y * image.stride + x * BYTES[image.format]
-
-
-def _wide(surface: Pixels, box: Box) -> Pixels:
-    """A box of a surface as pixels of 32 bit to draw on: its own, or a copy."""
-    part = view_of(surface, box)
-    if BYTES[surface.format] == 4:
-        return part
-    wide = part.converted(XRGB)
-    return Pixels(part.width, part.height, ARGB if part.format == A8 else XRGB, wide.data)
-
-
-def _put_back(surface: Pixels, box: Box, wide: Pixels) -> None:
-    if wide.data is not surface.data:
-        narrow = wide.converted(surface.format)
-        raster.blit(surface, [box], narrow, box[0], box[1])
+def solid(pixel: bytes, *, alpha: bool = True) -> Layer:
+    """One pixel of 8 or 32 bit for all, for `layers.lay`."""
+    return (pixel * layers.PIECE, 0, 0, len(pixel), alpha, True)
 
 
 def lay(
@@ -71,30 +68,37 @@ def lay(
     isn't as the format has it. Where image or mask don't reach nothing happens.
     """
     region = _within(region, (dx, dy, dx + image.width, dy + image.height))
-    if image.data is surface.data:
-        image = image.copy()
-    opaque = image.format not in (ARGB, A8)
-    if BYTES[image.format] != 4:
-        opaque = image.format != A8
+    image, dx, dy = _apart(surface, region, image, dx, dy)
+    if BYTES[image.format] == 2:
         image = image.converted(XRGB)
-    return _lay(surface, region, (image, dx, dy), opaque, mask, part, alpha)
+    return _lay(surface, region, (image, dx, dy), mask, part, alpha)
 
 
 def lay_colour(surface: Pixels, region: Region, colour: int, mask: tuple[Pixels, int, int]) -> int:
     """Lay one colour (0x00RRGGBB, whatever the surface is) over the region, through a mask."""
-    pixel = Pixels(1, 1, XRGB, colour.to_bytes(4, "little"))
-    return _lay(surface, region, (pixel, None, None), True, mask, 255, None)
+    return _lay(surface, region, solid(colour.to_bytes(4, "little"), alpha=False), mask, 255, None)
 
 
 def _within(region: Region, box: Box) -> Region:
     return [part for part in [intersect(one, box) for one in region] if part is not None]
 
 
+def _apart(
+    surface: Pixels, region: Region, image: Pixels, dx: int, dy: int
+) -> tuple[Pixels, int, int]:
+    """An image, and where it goes, that isn't the surface itself; the part of it that is used."""
+    around = bounds(region)
+    if image.data is not surface.data or around is None:
+        return image, dx, dy
+    left, top, right, bottom = around
+    part = image.view((left - dx, top - dy, right - dx, bottom - dy))
+    return part.copy(), left, top
+
+
 def _lay(
     surface: Pixels,
     region: Region,
-    source: tuple[Pixels, int | None, int | None],
-    opaque: bool,
+    source: Layer | tuple[Pixels, int, int],
     mask: tuple[Pixels, int, int] | None,
     part: int,
     alpha: bool | None,
@@ -103,25 +107,22 @@ def _lay(
         region = _within(
             region, (mask[1], mask[2], mask[1] + mask[0].width, mask[2] + mask[0].height)
         )
-    image, dx, dy = source
-    has_alpha = surface.format in (ARGB, A8)
-    if alpha is not None and BYTES[surface.format] == 4:
-        has_alpha = alpha
+    parts = solid(bytes((part,))) if part != 255 else None
     for box in region:
         left, top, right, bottom = box
-        wide = _wide(surface, box)
-        begin = image.offset
-        if dx is not None and dy is not None:
-            begin = _place(image, left - dx, top - dy)
-        parts = None
+        place = surface.view(box)
+        wide = place.converted(XRGB) if BYTES[surface.format] == 2 else place
         if mask is not None:
-            parts = (mask[0].data, _place(mask[0], left - mask[1], top - mask[2]), mask[0].stride)
-        kernel.over(
-            wide.data, wide.offset, wide.stride, right - left, bottom - top,
-            image.data, begin, image.stride,
-            solid=dx is None, mask=parts, part=part, opaque=opaque, alpha=has_alpha,
-        )  # fmt: skip
-        _put_back(surface, box, wide)
+            parts = layer_of(mask[0], left - mask[1], top - mask[2])
+        if len(source) == 3:
+            one = layer_of(source[0], left - source[1], top - source[2])
+        else:
+            one = source
+        layers.lay(
+            layers.OVER, right - left, bottom - top, layer_of(wide, alpha=alpha), one, parts, False
+        )
+        if wide is not place:
+            raster.blit(surface, [box], wide.converted(surface.format), left, top)
     return _count(region)
 
 
@@ -152,7 +153,7 @@ def string_mask(
         skipped = part[1] - top
         row = skipped if top_down else height - 1 - skipped
         kernel.stamp(
-            mask.data, _place(mask, part[0] - around[0], part[1] - around[1]), mask.stride,
+            mask.data, mask.place(part[0] - around[0], part[1] - around[1]), mask.stride,
             part[2] - part[0], part[3] - part[1],
             data, row * step, step if top_down else -step, part[0] - left, depth,
         )  # fmt: skip
@@ -171,12 +172,11 @@ def key_colour(colour: int, format: int) -> int:
 def key(surface: Pixels, region: Region, image: Pixels, dx: int, dy: int, colour: int) -> int:
     """Copy an image of the surface's format, but for the pixels of one colour; return how many."""
     region = _within(region, (dx, dy, dx + image.width, dy + image.height))
-    if image.data is surface.data:
-        image = image.copy()
+    image, dx, dy = _apart(surface, region, image, dx, dy)
     for left, top, right, bottom in region:
         kernel.key(
-            surface.data, _place(surface, left, top), surface.stride, right - left, bottom - top,
-            image.data, _place(image, left - dx, top - dy), image.stride,
+            surface.data, surface.place(left, top), surface.stride, right - left, bottom - top,
+            image.data, image.place(left - dx, top - dy), image.stride,
             BYTES[surface.format], colour,
         )  # fmt: skip
     return _count(region)
@@ -195,43 +195,27 @@ def rop3(
     is an image of the surface's format and where it goes, ``brush`` a colour or an image to be
     repeated and where it begins. Where the source doesn't reach nothing happens.
     """
-    image, dx, dy = source
-    region = _within(region, (dx, dy, dx + image.width, dy + image.height))
-    if image.data is surface.data:
-        image = image.copy()
+    region = _within(region, (*source[1:], source[1] + source[0].width, source[2] + source[0].height))
+    image, dx, dy = _apart(surface, region, *source)
     if not isinstance(brush, int) and brush[0].data is surface.data:
         brush = (brush[0].copy(), brush[1], brush[2])
+    form = bytes(raster.form_of(code & 15))
+    form += bytes(one ^ other for one, other in zip(form, raster.form_of(code >> 4), strict=True))
+    size = BYTES[surface.format]
     for left, top, right, bottom in region:
-        rows = max(1, _STRIP // ((right - left) * BYTES[surface.format]))
-        for y in range(top, bottom, rows):
-            box = (left, y, right, min(bottom, y + rows))
-            _rop3_box(surface, box, code, (image, dx, dy), brush)
+        length = (right - left) * size
+        step = max(1, _STRIP // length)
+        for y in range(top, bottom, step):
+            count = min(step, bottom - y)
+            ink = Pixels(right - left, count, surface.format)
+            if isinstance(brush, int):
+                raster.fill(ink, [(0, 0, ink.width, count)], brush)
+            else:
+                place = (brush[1] - left, brush[2] - y)
+                raster.tile(ink, [(0, 0, ink.width, count)], brush[0], *place)
+            rows.mix3(
+                surface.data, surface.place(left, y), surface.stride, length, count,
+                image.data, image.place(left - dx, y - dy), image.stride,
+                ink.data, 0, ink.stride, form,
+            )  # fmt: skip
     return _count(region)
-
-
-def _rop3_box(
-    surface: Pixels,
-    box: Box,
-    code: int,
-    source: tuple[Pixels, int, int],
-    brush: int | tuple[Pixels, int, int],
-) -> None:
-    """Where the brush's bits are 1 the upper half of the table holds, elsewhere the lower."""
-    left, top, right, bottom = box
-    size, format = (right - left, bottom - top), surface.format
-    whole = [(0, 0, *size)]
-    old = view_of(surface, box).copy()
-    image, dx, dy = source
-    one, other = Pixels(*size, format), Pixels(*size, format)
-    for pixels, table in ((one, code >> 4), (other, code & 15)):
-        raster.blit(pixels, whole, old, 0, 0)
-        raster.blit(pixels, whole, image, dx - left, dy - top, table)
-    ink = Pixels(*size, format)
-    if isinstance(brush, int):
-        raster.fill(ink, whole, brush)
-    else:
-        raster.tile(ink, whole, brush[0], brush[1] - left, brush[2] - top)
-    raster.blit(one, whole, ink, 0, 0, 0b1000)  # one AND ink
-    raster.blit(other, whole, ink, 0, 0, 0b0010)  # other AND NOT ink
-    raster.blit(one, whole, other, 0, 0, 0b1110)
-    raster.blit(surface, [box], one, left, top)

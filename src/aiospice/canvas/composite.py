@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from aiospice.canvas import raster
-from aiospice.canvas.blend import view_of
+from aiospice.canvas.blend import layer_of, solid
 from aiospice.canvas.pixels import A8, ARGB, RGB555, RGB565, XRGB, Pixels
 from aiospice.errors import RemoteProtocolError
 
@@ -95,7 +95,7 @@ def composite(
     for y in range(top, bottom, rows):
         strip = (left, y, right, min(bottom, y + rows))
         place = (left - corner[0], y - corner[1], right - left, strip[3] - y)
-        part = view_of(surface, strip)
+        part = surface.view(strip)
         one = _fetched(source, place, wide)
         other = None if mask is None else _fetched(mask, place, wide)
         old = _colours(part, wide)

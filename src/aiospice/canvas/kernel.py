@@ -6,7 +6,7 @@ and then goes without checks. Rows are given by the buffer, the place of their f
 bytes from one row to the next (negative: upwards).
 
 Facts: spice-common ``common/canvas_base.c`` and ``common/pixman_utils.c``; pixman
-``pixman-combine32.c`` and ``pixman-inlines.h`` for the rounding.
+``pixman-inlines.h`` for the rounding.
 """
 
 from __future__ import annotations
@@ -18,137 +18,12 @@ except ImportError:
 
 from aiospice.canvas.rows import fits
 
-__all__ = ["blend", "key", "nearest", "over", "smooth", "stamp"]
+__all__ = ["blend", "key", "nearest", "smooth", "stamp"]
 
 
 def _prove(buffer, at, step, size, rows):
     if not fits(len(buffer), at, step, size, rows):
         raise IndexError(f"{rows} rows of {size} bytes, {step} apart from {at}, in {len(buffer)}")
-
-
-@cython.cfunc
-@cython.inline
-@cython.nogil
-@cython.exceptval(check=False)
-@cython.locals(one=cython.uint, other=cython.uint, product=cython.uint)
-@cython.returns(cython.uint)
-def _times(one, other):
-    """The product of two parts of 255."""
-    product = one * other + 128
-    return (product + (product >> 8)) >> 8
-
-
-@cython.cfunc
-@cython.nogil
-@cython.exceptval(check=False)
-@cython.locals(
-    target="unsigned char[::1]",
-    source="const unsigned char[::1]",
-    mask="const unsigned char[::1]",
-    at=cython.Py_ssize_t,
-    begin=cython.Py_ssize_t,
-    step=cython.Py_ssize_t,
-    mask_at=cython.Py_ssize_t,
-    width=cython.Py_ssize_t,
-    has_mask=cython.bint,
-    opaque=cython.uint,
-    kept=cython.uint,
-    part=cython.uint,
-    rest=cython.uint,
-    i=cython.Py_ssize_t,
-    a=cython.uint,
-    b=cython.uint,
-    g=cython.uint,
-    r=cython.uint,
-)
-@cython.returns(cython.void)
-def _over_row(target, at, source, begin, step, mask, mask_at, width, has_mask, part, opaque, kept):
-    for i in range(width):
-        b = source[begin]
-        g = source[begin + 1]
-        r = source[begin + 2]
-        a = source[begin + 3] | opaque
-        if has_mask:
-            part = mask[mask_at + i]
-        if part != 255:
-            b = _times(b, part)
-            g = _times(g, part)
-            r = _times(r, part)
-            a = _times(a, part)
-        rest = 255 - a
-        b += _times(target[at], rest)
-        g += _times(target[at + 1], rest)
-        r += _times(target[at + 2], rest)
-        a += _times(target[at + 3], rest)
-        target[at] = b if b < 255 else 255
-        target[at + 1] = g if g < 255 else 255
-        target[at + 2] = r if r < 255 else 255
-        target[at + 3] = (a if a < 255 else 255) & kept
-        at += 4
-        begin += step
-
-
-@cython.locals(
-    into="unsigned char[::1]",
-    pixels="const unsigned char[::1]",
-    parts="const unsigned char[::1]",
-    at=cython.Py_ssize_t,
-    stride=cython.Py_ssize_t,
-    width=cython.Py_ssize_t,
-    height=cython.Py_ssize_t,
-    begin=cython.Py_ssize_t,
-    source_stride=cython.Py_ssize_t,
-    step=cython.Py_ssize_t,
-    mask_at=cython.Py_ssize_t,
-    mask_stride=cython.Py_ssize_t,
-    part=cython.uint,
-    opaque=cython.uint,
-    kept=cython.uint,
-    has_mask=cython.bint,
-    y=cython.Py_ssize_t,
-)
-def _over(
-    target, at, stride, width, height, source, begin, source_stride, step,
-    mask, mask_at, mask_stride, part, opaque, kept,
-):  # fmt: skip
-    into = target
-    pixels = source
-    has_mask = mask is not None
-    parts = mask if has_mask else source
-    with cython.nogil:
-        for y in range(height):  # noqa: B007
-            _over_row(
-                into, at, pixels, begin, step, parts, mask_at, width, has_mask, part, opaque, kept
-            )
-            at += stride
-            begin += source_stride
-            mask_at += mask_stride
-
-
-def over(
-    target, at, stride, width, height, source, begin, source_stride,
-    *, solid=False, mask=None, part=255, opaque=False, alpha=True,
-):  # fmt: skip
-    """Lay premultiplied pixels of 32 bit over others (pixman's OVER).
-
-    ``solid``: the source is one pixel. ``mask`` is ``(buffer, place, stride)`` of bytes, how much
-    of each pixel is laid; ``part`` the same for all. ``opaque``: the source has no alpha;
-    ``alpha``: the target has, else its fourth bytes become 0. Raises `IndexError` when rows aren't
-    inside their buffers.
-    """
-    _prove(target, at, stride, 4 * width, height)
-    if solid:
-        _prove(source, begin, 0, 4, 1)
-        source_stride = 0
-    else:
-        _prove(source, begin, source_stride, 4 * width, height)
-    parts, mask_at, mask_stride = mask or (None, 0, 0)
-    if parts is not None:
-        _prove(parts, mask_at, mask_stride, width, height)
-    _over(
-        target, at, stride, width, height, source, begin, source_stride, 0 if solid else 4,
-        parts, mask_at, mask_stride, part, 255 if opaque else 0, 255 if alpha else 0,
-    )  # fmt: skip
 
 
 @cython.locals(

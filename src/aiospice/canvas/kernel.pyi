@@ -1,21 +1,5 @@
 Bytes = bytes | bytearray | memoryview
 
-def over(
-    target: Bytes,
-    at: int,
-    stride: int,
-    width: int,
-    height: int,
-    source: Bytes,
-    begin: int,
-    source_stride: int,
-    *,
-    solid: bool = False,
-    mask: tuple[Bytes, int, int] | None = None,
-    part: int = 255,
-    opaque: bool = False,
-    alpha: bool = True,
-) -> None: ...
 def stamp(
     target: Bytes,
     at: int,
