@@ -95,6 +95,11 @@ def _apart(
     return part.copy(), left, top
 
 
+def _layer_at(placed: tuple[Pixels, int, int], left: int, top: int) -> Layer:
+    image, dx, dy = placed
+    return layer_of(image, left - dx, top - dy)
+
+
 def _lay(
     surface: Pixels,
     region: Region,
@@ -114,10 +119,7 @@ def _lay(
         wide = place.converted(XRGB) if BYTES[surface.format] == 2 else place
         if mask is not None:
             parts = layer_of(mask[0], left - mask[1], top - mask[2])
-        if len(source) == 3:
-            one = layer_of(source[0], left - source[1], top - source[2])
-        else:
-            one = source
+        one = _layer_at(source, left, top) if len(source) == 3 else source
         layers.lay(
             layers.OVER, right - left, bottom - top, layer_of(wide, alpha=alpha), one, parts, False
         )
@@ -195,8 +197,9 @@ def rop3(
     is an image of the surface's format and where it goes, ``brush`` a colour or an image to be
     repeated and where it begins. Where the source doesn't reach nothing happens.
     """
-    region = _within(region, (*source[1:], source[1] + source[0].width, source[2] + source[0].height))
-    image, dx, dy = _apart(surface, region, *source)
+    image, dx, dy = source
+    region = _within(region, (dx, dy, dx + image.width, dy + image.height))
+    image, dx, dy = _apart(surface, region, image, dx, dy)
     if not isinstance(brush, int) and brush[0].data is surface.data:
         brush = (brush[0].copy(), brush[1], brush[2])
     form = bytes(raster.form_of(code & 15))

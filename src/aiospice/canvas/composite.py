@@ -12,8 +12,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from aiospice.canvas import raster
-from aiospice.canvas.blend import layer_of, solid
-from aiospice.canvas.pixels import A8, ARGB, RGB555, RGB565, XRGB, Pixels
+from aiospice.canvas.pixels import A8, ARGB, BYTES, RGB555, RGB565, XRGB, Pixels
+from aiospice.canvas.straight import straight
 from aiospice.errors import RemoteProtocolError
 
 if TYPE_CHECKING:
@@ -88,10 +88,12 @@ def composite(
         raise RemoteProtocolError(f"{operator} is not an operator of a composite draw")
     operator = _plainer(operator, source, mask, surface.format)
     left, top, right, bottom = box
+    component_alpha = component_alpha and mask is not None
+    if straight(surface, box, corner, operator, source, mask, each=component_alpha):
+        return
     rows = max(1, _STRIP // (right - left))
     wide = operator in _DIVIDING
     combine = _combined_floats if wide else _combined_bytes
-    component_alpha = component_alpha and mask is not None
     for y in range(top, bottom, rows):
         strip = (left, y, right, min(bottom, y + rows))
         place = (left - corner[0], y - corner[1], right - left, strip[3] - y)
@@ -165,7 +167,6 @@ def _fetched(source: Source, place: tuple[int, int, int, int], wide: bool) -> An
     import numpy as np
 
     left, top, width, height = place
-    pixels = _colours(source.image, wide)
     (xx, xy, x0), (yx, yy, y0) = source.matrix
     # Centres of the first pixels of all rows, rounded as each row's beginning is; then steps.
     begin = (source.origin[0] + left) * 65536 + _HALF
@@ -176,24 +177,33 @@ def _fetched(source: Source, place: tuple[int, int, int, int], wide: bool) -> An
     at_x = starts_x[:, None] + steps * xx
     at_y = starts_y[:, None] + steps * yx
     if not source.smooth:
-        return _picked(pixels, (at_x - 1) >> 16, (at_y - 1) >> 16, source.repeat)
+        return _picked(source, (at_x - 1) >> 16, (at_y - 1) >> 16, wide)
     at_x -= _HALF
     at_y -= _HALF
-    return _mixed(pixels, at_x, at_y, source.repeat, wide)
+    return _mixed(source, at_x, at_y, wide)
 
 
 def _row(one: int, other: int, shift: int, x: int, y: int) -> int:
     return (one * x + other * y + shift * 65536 + _HALF) >> 16
 
 
-def _picked(pixels: Any, x: Any, y: Any, repeat: int) -> Any:
-    """Pixels by place; beyond the edges what ``repeat`` says."""
-    height, width = pixels.shape[:2]
+def _picked(source: Source, x: Any, y: Any, wide: bool) -> Any:
+    """Pixels by place, an array of as many; beyond the edges what the source's ``repeat`` says."""
+    import numpy as np
+
+    image, repeat = source.image, source.repeat
+    width, height, size = image.width, image.height, BYTES[image.format]
+    raw = np.ndarray(
+        (height, width, size), np.uint8, image.data, image.offset, (image.stride, size, 1)
+    )
     if repeat == _NONE:
-        found = pixels[y.clip(0, height - 1), x.clip(0, width - 1)]
+        data = raw[y.clip(0, height - 1), x.clip(0, width - 1)]
+    else:
+        data = raw[_repeated(y, height, repeat), _repeated(x, width, repeat)]
+    found = _colours(Pixels(x.shape[1], x.shape[0], image.format, data.tobytes()), wide)
+    if repeat == _NONE:
         found[(x < 0) | (y < 0) | (x >= width) | (y >= height)] = 0
-        return found
-    return pixels[_repeated(y, height, repeat), _repeated(x, width, repeat)]
+    return found
 
 
 def _repeated(place: Any, size: int, repeat: int) -> Any:
@@ -207,13 +217,13 @@ def _repeated(place: Any, size: int, repeat: int) -> Any:
     return np.where(place >= size, 2 * size - 1 - place, place)
 
 
-def _mixed(pixels: Any, x: Any, y: Any, repeat: int, wide: bool) -> Any:
+def _mixed(source: Source, x: Any, y: Any, wide: bool) -> Any:
     """What lies between four pixels, by how near each is."""
     import numpy as np
 
     one_x, one_y = x >> 16, y >> 16
     corners = [
-        _picked(pixels, one_x + over, one_y + down, repeat) for down in (0, 1) for over in (0, 1)
+        _picked(source, one_x + over, one_y + down, wide) for down in (0, 1) for over in (0, 1)
     ]
     if wide:
         part_x = ((x & 0xFFFF).astype(np.float32) * np.float32(1 / 65536))[..., None]

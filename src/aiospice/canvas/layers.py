@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""Pixels put onto others through a mask, by pixman's SRC, OVER and ADD: the composites of real screens.
+"""Pixels put onto others through a mask by pixman's SRC, OVER and ADD, which is what screens need.
 
 Compiled where possible, the same where not. A row is worked on in pieces of `PIECE` pixels: the
 source is fetched as bytes of the target's format, the mask as one byte for each of those, and then
@@ -187,7 +187,8 @@ def _put(into, at, tmp, source, alpha, keep, operator, count):
 )
 @cython.returns(cython.void)
 def _fetch(
-    tmp, pixels, begin, step, has_alpha, parts, mask_at, mask_step, mask_alpha, each, channels, count
+    tmp, pixels, begin, step, has_alpha,
+    parts, mask_at, mask_step, mask_alpha, each, channels, count,
 ):  # fmt: skip
     """Fetch source and mask, multiplied; the alphas that count against the target, too."""
     size = channels * count
