@@ -26,9 +26,11 @@ SRC, OVER, ADD = 1, 3, 12
 PIECE = 256
 
 # Parts of the scratch memory: from 0 the source's bytes; from 1024 its alpha, a byte for each of
-# those; from 2048 the mask's; from 3072 and 4096 patterns that keep colours alone, and that make
-# pixels opaque. (Compiled code has no constants of its own but numbers.)
-_SCRATCH = bytes(3072) + b"\xff\xff\xff\0" * PIECE + b"\0\0\0\xff" * PIECE
+# those; from 2048 the mask's; then patterns that keep colours alone (3072), that make pixels opaque
+# (4096), and that keep all (5120). Compiled code has no constants of its own but numbers.
+_SCRATCH = (
+    bytes(3072) + b"\xff\xff\xff\0" * PIECE + b"\0\0\0\xff" * PIECE + b"\xff" * 4 * PIECE
+)
 
 
 def _prove(buffer, at, step, size, rows):
@@ -135,7 +137,8 @@ def _multiply(tmp, to, one, other, count):
 @cython.exceptval(check=False)
 @cython.locals(
     into="unsigned char[::1]",
-    tmp="unsigned char[::1]",
+    made="const unsigned char[::1]",
+    tmp="const unsigned char[::1]",
     at=cython.Py_ssize_t,
     source=cython.Py_ssize_t,
     alpha=cython.Py_ssize_t,
@@ -144,27 +147,22 @@ def _multiply(tmp, to, one, other, count):
     count=cython.Py_ssize_t,
     i=cython.Py_ssize_t,
     v=cython.ushort,
-    s=cython.uchar,
 )
 @cython.returns(cython.void)
-def _put(into, at, tmp, source, alpha, keep, operator, count):
-    """Bytes of the source onto those of the target; ``keep`` is a pattern's place, or -1."""
+def _put(into, at, made, source, tmp, alpha, keep, operator, count):
+    """Bytes of the source onto those of the target; ``keep`` is a pattern's place."""
     if operator == 3:
         for i in range(count):
             v = into[at + i] * (255 - tmp[alpha + i]) + 128
-            v = ((v + (v >> 8)) >> 8) + tmp[source + i]
-            into[at + i] = 255 if v > 255 else v
+            v = ((v + (v >> 8)) >> 8) + made[source + i]
+            into[at + i] = (255 if v > 255 else v) & tmp[keep + i]
     elif operator == 12:
         for i in range(count):
-            v = into[at + i] + tmp[source + i]
-            into[at + i] = 255 if v > 255 else v
+            v = into[at + i] + made[source + i]
+            into[at + i] = (255 if v > 255 else v) & tmp[keep + i]
     else:
         for i in range(count):
-            s = tmp[source + i]
-            into[at + i] = s
-    if keep >= 0:
-        for i in range(count):
-            into[at + i] &= tmp[keep + i]
+            into[at + i] = made[source + i] & tmp[keep + i]
 
 
 @cython.cfunc
@@ -182,29 +180,36 @@ def _put(into, at, tmp, source, alpha, keep, operator, count):
     mask_alpha=cython.bint,
     each=cython.bint,
     channels=cython.int,
+    over=cython.bint,
+    direct=cython.bint,
     count=cython.Py_ssize_t,
     size=cython.Py_ssize_t,
 )
 @cython.returns(cython.void)
 def _fetch(
     tmp, pixels, begin, step, has_alpha,
-    parts, mask_at, mask_step, mask_alpha, each, channels, count,
+    parts, mask_at, mask_step, mask_alpha, each, channels, over, direct, count,
 ):  # fmt: skip
-    """Fetch source and mask, multiplied; the alphas that count against the target, too."""
+    """Fetch source and mask, multiplied.
+
+    With ``over`` also the alphas that count against the target; with ``direct`` nothing but them.
+    """
     size = channels * count
-    if channels == 4:
-        _wide(tmp, 0, pixels, begin, step, has_alpha, count)
-        _alphas(tmp, 1024, tmp, 0, 4, True, 4, count)
-    else:
-        _alphas(tmp, 0, pixels, begin, step, has_alpha, 1, count)
-        _alphas(tmp, 1024, tmp, 0, 1, True, 1, count)
+    if not direct:
+        if channels == 4:
+            _wide(tmp, 0, pixels, begin, step, has_alpha, count)
+        else:
+            _alphas(tmp, 0, pixels, begin, step, has_alpha, 1, count)
+    if over:
+        _alphas(tmp, 1024, pixels, begin, step, has_alpha, channels, count)
     if mask_step:
         if each and channels == 4:
             _wide(tmp, 2048, parts, mask_at, mask_step, mask_alpha, count)
         else:
             _alphas(tmp, 2048, parts, mask_at, mask_step, mask_alpha, channels, count)
         _multiply(tmp, 0, 0, 2048, size)
-        _multiply(tmp, 1024, 1024, 2048, size)
+        if over:
+            _multiply(tmp, 1024, 1024, 2048, size)
 
 
 @cython.locals(
@@ -232,6 +237,8 @@ def _fetch(
     each=cython.bint,
     keep=cython.Py_ssize_t,
     once=cython.bint,
+    over=cython.bint,
+    direct=cython.bint,
     x=cython.Py_ssize_t,
     y=cython.Py_ssize_t,
     count=cython.Py_ssize_t,
@@ -266,12 +273,15 @@ def lay(operator, width, height, target, source, mask, each):
         _prove(parts, mask_at, mask_stride, mask_step * (256 if solid else width), height)
     into = target
     tmp = bytearray(_SCRATCH)
-    keep = -1 if alpha or channels == 1 else 3072
+    keep = 5120 if alpha or channels == 1 else 3072
+    over = operator == 3
+    # Bytes that are taken as they are needn't be fetched.
+    direct = mask is None and not advance - channels and (has_alpha or not alpha and not over)
     with cython.nogil:
         if once:
             _fetch(
                 tmp, pixels, begin, step, has_alpha, parts, mask_at, mask_step, mask_alpha, each,
-                channels, min(width, 256),
+                channels, over, False, min(width, 256),
             )  # fmt: skip
         for y in range(height):  # noqa: B007
             for x in range(0, width, 256):
@@ -280,9 +290,18 @@ def lay(operator, width, height, target, source, mask, each):
                     _fetch(
                         tmp, pixels, begin + x * advance, step, has_alpha,
                         parts, mask_at + x * mask_advance, mask_step, mask_alpha, each,
-                        channels, count,
+                        channels, over, direct, count,
                     )  # fmt: skip
-                _put(into, at + x * channels, tmp, 0, 1024, keep, operator, channels * count)
+                if direct:
+                    _put(
+                        into, at + x * channels, pixels, begin + x * step, tmp, 1024, keep,
+                        operator, channels * count,
+                    )  # fmt: skip
+                else:
+                    _put(
+                        into, at + x * channels, tmp, 0, tmp, 1024, keep, operator,
+                        channels * count,
+                    )  # fmt: skip
             at += stride
             begin += source_stride
             mask_at += mask_stride
