@@ -121,9 +121,20 @@ def test_colours_are_opaque_where_the_mask_is_0() -> None:
     assert pixels == b"\1\0\0\xff" + b"\x0f\0\0\0" + b"\2\0\0\xff"
 
 
-def test_types_that_nobody_decodes_are_kept_as_they_came() -> None:
+def test_types_that_spice_gtk_lacks_are_read_like_the_others() -> None:
+    palette = b"".join([(0x010203 * n & 0xFFFFFF).to_bytes(4, "little") for n in range(256)])
+    eight = bytes((0, 1, 2, 255)) + palette + b"\x40"
+    assert decoded(3, 4, 1, eight) == (
+        b"\0\0\0\xff" + b"\3\2\1\0" + b"\6\4\2\xff" + palette[-4:-1] + b"\xff"
+    )
+    many = b"\1\2\3\xff\xff\xff" + b"\x40"
+    assert decoded(5, 2, 1, many) == b"\1\2\3\xff" + (0xC0303030).to_bytes(4, "little")
     assert decoded(3, 4, 4, b"12") is None
-    assert Shape(header(77, 1, 1), b"").type_name == "77"
+    assert decoded(5, 4, 4, b"12") is None
+
+
+def test_types_that_are_not_known_are_kept_as_they_came() -> None:
+    assert decoded(9, 4, 4, b"12") is None
 
 
 @pytest.mark.parametrize("kind", [0, 1, 2, 4, 6])

@@ -28,9 +28,7 @@ PIECE = 256
 # Parts of the scratch memory: from 0 the source's bytes; from 1024 its alpha, a byte for each of
 # those; from 2048 the mask's; then patterns that keep colours alone (3072), that make pixels opaque
 # (4096), and that keep all (5120). Compiled code has no constants of its own but numbers.
-_SCRATCH = (
-    bytes(3072) + b"\xff\xff\xff\0" * PIECE + b"\0\0\0\xff" * PIECE + b"\xff" * 4 * PIECE
-)
+_SCRATCH = bytes(3072) + b"\xff\xff\xff\0" * PIECE + b"\0\0\0\xff" * PIECE + b"\xff" * 4 * PIECE
 
 
 def _prove(buffer, at, step, size, rows):

@@ -77,7 +77,7 @@ class CursorMissing(Event):
 
 
 def _size(kind: int, width: int, height: int) -> int | None:
-    """Bytes that a shape of this type takes, None for a type that nobody decodes."""
+    """Bytes that a shape of this type takes, None for a type that isn't known."""
     mask = (width * height + 7) // 8
     sizes: dict[int, int] = {
         CursorType.ALPHA: 4 * width * height,
@@ -87,6 +87,14 @@ def _size(kind: int, width: int, height: int) -> int | None:
         CursorType.COLOR4: (width + 1) // 2 * height + 64 + mask,
     }
     return sizes.get(kind)
+
+
+def _likely_size(kind: int, width: int, height: int) -> int:
+    """The same for the types that upstream doesn't show, laid out as the others are."""
+    mask = (width * height + 7) // 8
+    if kind == CursorType.COLOR8:
+        return width * height + 1024 + mask
+    return 3 * width * height + mask
 
 
 class Shape:
@@ -121,22 +129,27 @@ class Shape:
     def bgra(self) -> bytes | None:
         """Rows, top first: four bytes a pixel, blue, green, red, alpha (255: opaque).
 
-        None for the types that no client decodes (COLOR8, COLOR24). Pixels that invert what is
-        below become white (MONO) or a chequered grey.
+        None for a type that isn't known. Pixels that invert what is below become white (MONO) or
+        a chequered grey. spice-gtk has no pointers of 8 and 24 bit: their bytes are read as those
+        of the other types lie (pixels, palette, mask), and None is what too few of them make.
         """
         if self.type == CursorType.ALPHA:
             return self.data
-        if self.type == CursorType.MONO:
-            values = self._mono()
-        elif self.type == CursorType.COLOR32:
-            count = self.width * self.height
-            values = self._masked(list(unpack_from(f"<{count}I", self.data)), 0xFFFFFF, 4 * count)
-        elif self.type == CursorType.COLOR16:
-            values = self._colour16()
-        elif self.type == CursorType.COLOR4:
-            values = self._colour4()
-        else:
+        decode = {
+            CursorType.MONO: self._mono,
+            CursorType.COLOR4: self._colour4,
+            CursorType.COLOR8: self._colour8,
+            CursorType.COLOR16: self._colour16,
+            CursorType.COLOR24: self._colour24,
+            CursorType.COLOR32: self._colour32,
+        }
+        if self.type not in decode:
             return None
+        if self.type in (CursorType.COLOR8, CursorType.COLOR24) and len(self.data) < _likely_size(
+            self.type, self.width, self.height
+        ):
+            return None
+        values = decode[CursorType(self.type)]()
         return b"".join([value.to_bytes(4, "little") for value in values])
 
     def _mono(self) -> list[int]:
@@ -169,6 +182,21 @@ class Shape:
             for pixel in unpack_from(f"<{count}H", self.data)
         ]
         return self._masked(values, 0xF8F8F8, 2 * count)
+
+    def _colour32(self) -> list[int]:
+        count = self.width * self.height
+        return self._masked(list(unpack_from(f"<{count}I", self.data)), 0xFFFFFF, 4 * count)
+
+    def _colour24(self) -> list[int]:
+        size = 3 * self.width * self.height
+        values = [int.from_bytes(self.data[at : at + 3], "little") for at in range(0, size, 3)]
+        return self._masked(values, 0xFFFFFF, size)
+
+    def _colour8(self) -> list[int]:
+        count = self.width * self.height
+        palette = unpack_from("<256I", self.data, count)
+        values = [palette[place] for place in self.data[:count]]
+        return self._masked(values, 0xFFFFFF, count + 1024)
 
     def _colour4(self) -> list[int]:
         count = self.width * self.height
