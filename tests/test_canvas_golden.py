@@ -12,13 +12,12 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 from tests.canvas_cases import KINDS, case
 from tests.twins import uncompiled
 
-from aiospice.canvas import blend, scale
+from aiospice.canvas import blend, mask, raster, scale, straight
 from aiospice.canvas.pixels import RGB555, XRGB
 from aiospice.client.caches import Caches
 from aiospice.client.screen import NotDrawn, Screen
@@ -71,7 +70,8 @@ def test_draws_are_those_of_spice_gtk(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_draws_are_the_same_uncompiled(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    twin: Any = uncompiled("aiospice.canvas.kernel")
-    for module in (blend, scale):
-        monkeypatch.setattr(module, "kernel", twin)
+    for name in ("kernel", "layers", "rows"):
+        twin = uncompiled(f"aiospice.canvas.{name}")
+        for module in (blend, mask, raster, scale, straight):
+            monkeypatch.setattr(module, name, twin, raising=False)
     assert differing(kind, 5) == []

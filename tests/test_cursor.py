@@ -135,6 +135,7 @@ def test_types_that_spice_gtk_lacks_are_read_like_the_others() -> None:
 
 def test_types_that_are_not_known_are_kept_as_they_came() -> None:
     assert decoded(9, 4, 4, b"12") is None
+    assert Shape(header(77, 1, 1), b"").type_name == "77"
 
 
 @pytest.mark.parametrize("kind", [0, 1, 2, 4, 6])
