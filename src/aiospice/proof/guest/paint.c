@@ -290,6 +290,7 @@ static void obey(const char *line) {
     if (same(first, "repeat")) error = repeat(rest);
     else if (same(first, "every")) error = start(rest);
     else parse(line, &command), error = act(&command);
+    if (driven) qxl_finish();
     say(error ? "error: " : "ok");
     if (error) say(error);
     say("\n");

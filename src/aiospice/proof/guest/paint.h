@@ -53,6 +53,7 @@ const char *qxl_open(u32 number, u32 width, u32 height, u32 bits);
 const char *qxl_choose(u32 number);
 const char *qxl_heads(u32 count);
 const char *qxl_image(Box box, u32 format, u32 seed);
+void qxl_finish(void);
 void qxl_close(void);
 void qxl_copy(Box box, u32 key); /* show what has been painted there; a key: to be cached */
 void qxl_fill(Box box, u32 rgb, int xor);

@@ -161,6 +161,15 @@ static void push(Drawable *what) {
     outb(card->ports + NOTIFY, 0);
 }
 
+/* Until the server has fetched every command: from then on a screendump shows it. */
+void qxl_finish(void) {
+    for (int i = 0; i < DEVICES; i++) {
+        volatile Ring *ring = &cards[i].ram->commands;
+        for (u32 n = 0; cards[i].open && ring->made != ring->taken; n++)
+            if (n > 100000) wait(1);
+    }
+}
+
 static Drawable *drawable(u8 type, Box box, u32 more) {
     Drawable *draw = allocate(sizeof(Drawable) + more, sizeof(Drawable) + sizeof(Image));
     draw->release = (u32)draw;
