@@ -30,7 +30,9 @@ lint: venv
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# ryll, a client to compare with, is a program in a wheel; where there is none it is left out.
 bench: venv
+	-@[ -e $(BIN)/ryll ] || $(BIN)/python -m pip install -q --disable-pip-version-check 'ryll==0.3.*'
 	$(BIN)/aiospice bench $(ARGS)
 
 # Every property test again, with many more examples; then what atheris makes of the harnesses.

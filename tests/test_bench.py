@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from aiospice.errors import LocalError, MissingProgram
-from aiospice.proof import bench, bench_draw, players
+from aiospice.proof import bench, bench_codecs, bench_draw, bench_screenshot, players
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
 #: What `aiospice screenshot` has no use for, and what would cost its user tens of milliseconds.
 NOT_LOADED = {
@@ -138,3 +138,35 @@ async def test_clients_that_are_not_installed_are_told_of_and_left_out(
         "ratio",
     ]
     assert "spice-gtk is left out: spice-gtk isn't installed" in printed.err
+
+
+@pytest.mark.peers
+async def test_without_the_c_program_the_screenshot_is_measured_alone(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench_screenshot, "_PROGRAM", "no-such-program")
+    assert await bench.run(part="screenshot", json=True, runs=1) == 0
+    printed = capsys.readouterr()
+    programs = [json.loads(line)["program"] for line in printed.out.splitlines()]
+    assert programs == 2 * ["aiospice screenshot", "in a running process"]
+    assert "no-such-program isn't installed" in printed.err
+
+
+async def test_a_part_that_cannot_be_measured_does_not_keep_others_from_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def nothing(**_: Any) -> AsyncIterator[dict[str, Any]]:
+        raise MissingProgram("horses aren't installed")
+        yield {}
+
+    async def something(**_: Any) -> AsyncIterator[dict[str, Any]]:
+        yield {"figure": 1}
+
+    monkeypatch.setattr(bench, "PARTS", ("codecs", "draw"))
+    monkeypatch.setattr(bench_codecs, "measure", nothing)
+    monkeypatch.setattr(bench_draw, "measure", something)
+    with pytest.raises(MissingProgram, match="horses"):
+        await bench.run(json=True)
+    printed = capsys.readouterr()
+    assert json.loads(printed.out) == {"bench": "draw", "figure": 1}
+    assert "codecs: not measured: horses" in printed.err

@@ -12,12 +12,12 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from aiospice.errors import LocalError
+from aiospice.errors import LocalError, MissingProgram
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
-__all__ = ["PARTS", "median", "ratio", "run"]
+__all__ = ["PARTS", "complain", "median", "ratio", "run"]
 
 #: Each part has a module ``bench_<part>`` with ``measure(...)``, an async generator of results.
 PARTS = ("codecs", "draw", "screenshot", "migration")
@@ -26,18 +26,32 @@ PARTS = ("codecs", "draw", "screenshot", "migration")
 async def run(*, part: str | None = None, json: bool = False, **options: Any) -> int:
     """Measure one part or all; prints a result a line as it comes. Returns the exit status.
 
-    ``options`` are handed to the parts (``runs``: how often each thing is measured).
+    ``options`` are handed to the parts (``runs``: how often each thing is measured). A peer that is
+    missing is told of on standard error and left out. `MissingProgram` if the part can't do
+    without; where all are measured, the others are before it is raised.
     """
     if part is not None and part not in PARTS:
         raise LocalError(f"there is no part {part!r} to measure; there are {', '.join(PARTS)}")
+    missing: MissingProgram | None = None
     for name in PARTS if part is None else (part,):
         module = import_module(f"aiospice.proof.bench_{name}")
         measure: Callable[..., AsyncIterator[dict[str, Any]]] = module.measure
-        async for result in measure(**options):
-            line = json_module.dumps({"bench": name, **result}) if json else _text(name, result)
-            sys.stdout.write(line + "\n")
-            sys.stdout.flush()
+        try:
+            async for result in measure(**options):
+                line = json_module.dumps({"bench": name, **result}) if json else _text(name, result)
+                sys.stdout.write(line + "\n")
+                sys.stdout.flush()
+        except MissingProgram as error:
+            missing = error
+            complain(name, f"not measured: {error}")
+    if missing is not None:
+        raise missing
     return 0
+
+
+def complain(part: str, text: str) -> None:
+    """Say on standard error what is left out of a part."""
+    sys.stderr.write(f"{part}: {text}\n")
 
 
 def _text(name: str, result: dict[str, Any]) -> str:

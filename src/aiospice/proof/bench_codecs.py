@@ -19,7 +19,7 @@ from aiospice.codecs import glz, jpeg, lz, lz4, quic
 from aiospice.codecs import zlib as zlib_glz
 from aiospice.codecs.glz import GlzDictionary, GlzWindow
 from aiospice.errors import MissingProgram
-from aiospice.proof.bench import median
+from aiospice.proof.bench import complain, median
 from aiospice.proof.content import WINDOW_PIXELS, Content, Screen, captured, made_up
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ async def measure(*, runs: int = 3, only: str = "", **_: Any) -> AsyncIterator[d
             try:
                 found = timed(codec, screens, runs)
             except MissingProgram as error:
-                sys.stderr.write(f"codecs: {codec} is left out: {error}\n")
+                complain("codecs", f"{codec} is left out: {error}")
                 continue
             pixels = _megabytes(screens)
             parts = (pixels, found.packing, found.unpacking, found.bytes)

@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import sys
 import tempfile
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiospice.errors import AiospiceError, LocalError, MissingProgram, SessionLost, SpiceTimeout
-from aiospice.proof.bench import median, ratio
+from aiospice.proof.bench import complain, median, ratio
 from aiospice.proof.players import CLIENTS, Played, command, play
 from aiospice.proof.recording import Recording, record
 from aiospice.wire.images import ImageCompression
@@ -45,6 +44,10 @@ _SCENES = {
     "photo-columns": _Scene("std", (), "every 4 photo 0 0 1024 768 1"),
     "photo-frames": _Scene("qxl", ("qxl 0 1024 768 32",), "every 4 photo 0 0 1024 768 1"),
 }
+#: Seconds that a client has for a recording of a few.
+_LIMIT = 60.0
+#: Seconds that X programs have to show themselves.
+_START_SECONDS = 2.0
 #: What can be measured, by name.
 STREAMS = (*_SCENES, "xspice")
 
@@ -73,15 +76,11 @@ async def measure(
             try:
                 recording = await _recording(stream, codec, seconds, Path(keep) if keep else None)
             except MissingProgram as error:
-                _complain(f"{stream} {codec} is left out: {error}")
+                complain("draw", f"{stream} {codec} is left out: {error}")
                 continue
             played = await _rounds(recording, clients, runs, scratch)
             for row in _rows(recording, played):
                 yield {"stream": stream, "codec": codec, **row}
-
-
-def _complain(text: str) -> None:
-    sys.stderr.write(f"draw: {text}\n")
 
 
 def _installed() -> list[str]:
@@ -91,7 +90,7 @@ def _installed() -> list[str]:
             command(client, 0)
             found.append(client)
         except MissingProgram as error:
-            _complain(f"{client} is left out: {error}")
+            complain("draw", f"{client} is left out: {error}")
     return found
 
 
@@ -138,20 +137,27 @@ async def _from_xspice(codec: str, seconds: float) -> Recording:
     options = XspiceOptions(compression="off" if codec == "lz4" else codec)
     listing = "while :; do ls -lR /usr/lib | head -3000; done"
     async with Xspice(options) as xspice:
-        await xspice.run("xterm", "-geometry", "100x40+20+20", "-e", "sh", "-c", listing)
-        await xspice.run("ico", "-geometry", "300x300+650+30", "-sleep", "0.02")
-        await xspice.run("xeyes", "-geometry", "200x150+700+400")
-        moving = asyncio.create_task(_move_windows(xspice))
+        # First the client: a server that draws may not let one in.
+        begun = asyncio.Event()
+        length = seconds + _START_SECONDS
+        recording = asyncio.create_task(
+            record(xspice.port, seconds=length, compression=_asked(codec), begun=begun)
+        )
+        drawing = asyncio.create_task(_draw_windows(xspice, listing, begun))
         try:
-            return await record(xspice.port, seconds=seconds, compression=_asked(codec))
+            return await recording
         finally:
-            moving.cancel()
+            drawing.cancel()
             with contextlib.suppress(asyncio.CancelledError, AiospiceError):
-                await moving
+                await drawing
 
 
-async def _move_windows(xspice: Any) -> None:
-    """Drag the eyes about, until cancelled."""
+async def _draw_windows(xspice: Any, listing: str, begun: asyncio.Event) -> None:
+    """Once the recording has begun, start the programs and drag one about, until cancelled."""
+    await begun.wait()
+    await xspice.run("xeyes", "-geometry", "200x150+700+400")
+    await xspice.run("ico", "-geometry", "300x300+650+30", "-sleep", "0.02", window="Ico.*")
+    await xspice.run("xterm", "-geometry", "100x40+20+20", "-e", "sh", "-c", listing)
     (window, *_) = await xspice.windows("xeyes")
     for step in range(100_000):
         across, down = step * 13 % 700, step * 7 % 500
@@ -174,11 +180,12 @@ async def _rounds(
             if client not in played:
                 continue
             try:
-                played[client].append(await play(client, recording, bytecode=scratch / "bytecode"))
+                run = await play(client, recording, bytecode=scratch / "bytecode", timeout=_LIMIT)
+                played[client].append(run)
             except (SessionLost, SpiceTimeout) as error:
                 if client == "aiospice":
                     raise
-                _complain(f"{client} doesn't come to the end: {error}")
+                complain("draw", f"{client} doesn't come to the end: {error}")
                 del played[client]
     return played
 

@@ -66,6 +66,7 @@ async def play(
     paced: bool = False,
     window: int | None = None,
     bytecode: Path | None = None,
+    timeout: float = 120.0,
 ) -> Played:
     """Start a client, play the recording to it, and end it.
 
@@ -86,7 +87,7 @@ async def play(
                 env=_environment(bytecode),
             )
             try:
-                return await _played(client, process, server)
+                return await _played(client, process, server, timeout)
             except (SessionLost, SpiceTimeout) as error:
                 output.seek(0)
                 said = output.read()[-500:].decode(errors="replace").strip()
@@ -107,13 +108,15 @@ def _environment(bytecode: Path | None) -> dict[str, str]:
     return found
 
 
-async def _played(client: str, process: asyncio.subprocess.Process, server: ReplayServer) -> Played:
+async def _played(
+    client: str, process: asyncio.subprocess.Process, server: ReplayServer, timeout: float
+) -> Played:
     reading = asyncio.create_task(_read(process))
     try:
         await server.ready()
         await _still(process.pid)
         before, began = _cpu(process.pid), time.monotonic()
-        await server.play()
+        await server.play(timeout)
         wall = time.monotonic() - began
         await _still(process.pid)
         cpu, memory = _cpu(process.pid) - before, _memory(process.pid)

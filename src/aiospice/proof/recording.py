@@ -24,6 +24,7 @@ from aiospice.errors import ConnectError, LinkFailed, LocalError, RemoteProtocol
 from aiospice.link.client import LinkClient, LinkPhase
 from aiospice.wire import common, display, main
 from aiospice.wire.caps import DisplayCap
+from aiospice.wire.channels import channel_name
 from aiospice.wire.header import MINI
 from aiospice.wire.images import ImageCompression
 
@@ -259,10 +260,12 @@ async def record(
     most: int = _MOST_BYTES,
     compression: ImageCompression | None = None,
     timeout: float = 20.0,
+    begun: asyncio.Event | None = None,
 ) -> Recording:
     """Record display 0 and its cursor for ``seconds``, or until ``most`` bytes have come.
 
-    ``compression`` is asked for by PREFERRED_COMPRESSION; None leaves it to the server. Raises
+    ``compression`` is asked for by PREFERRED_COMPRESSION; None leaves it to the server. ``begun``
+    is set once the channels are open, and what is drawn from then on is recorded. Raises
     `ConnectError`, `LinkError`, and `SpiceTimeout` when the server offers no display within
     ``timeout`` seconds.
     """
@@ -274,9 +277,14 @@ async def record(
             if _CURSOR in offered:
                 channels.append(await linked(host, port, _CURSOR, session))
         _ask(channels[1], compression)
+        if begun is not None:
+            begun.set()
         return await _keep(channels, seconds, most)
     except TimeoutError:
-        raise SpiceTimeout(f"{host}:{port} offers no display within {timeout:g} s") from None
+        opened = ", ".join(channel_name(*channel.key) for channel in channels) or "nothing"
+        raise SpiceTimeout(
+            f"{host}:{port}: no display within {timeout:g} s; opened: {opened}"
+        ) from None
     finally:
         for channel in channels[::-1]:
             channel.close()
