@@ -36,6 +36,12 @@ async def test_a_part_that_is_not_there_is_named() -> None:
         await bench.run(part="horses")
 
 
+@pytest.mark.parametrize("part", ["codecs", "draw"])
+async def test_a_word_that_chooses_nothing_is_refused(part: str) -> None:
+    with pytest.raises(LocalError, match="'horses'"):
+        await bench.run(part=part, only="horses")
+
+
 def test_medians_and_ratios() -> None:
     assert bench.median([3, 1, 2]) == 2
     assert bench.ratio([2, 6, 30], [1, 2, 3]) == 3
@@ -131,7 +137,8 @@ async def test_clients_that_are_not_installed_are_told_of_and_left_out(
     command = players.command
     monkeypatch.setattr(bench_draw, "command", ours_only)
     recorded().save(tmp_path / "text-off.recording")
-    assert await bench.run(part="draw", json=True, runs=1, only="text off", keep=tmp_path) == 0
+    options = {"runs": 1, "only": "text off", "keep": tmp_path, "paced": True}
+    assert await bench.run(part="draw", json=True, **options) == 0
     printed = capsys.readouterr()
     assert [json.loads(line)["client"] for line in printed.out.splitlines()] == [
         "aiospice",

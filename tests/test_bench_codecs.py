@@ -105,6 +105,7 @@ async def test_a_picture_is_measured_with_and_without_a_compiler() -> None:
         assert row["encode_MB_s"] > 0
         assert row["decode_MB_s"] > 0
         assert 0.9 < row["to_upstream"] < 1.1
+    assert found[2]["to_upstream"] == ours["to_upstream"]
     assert ours["uncompiled_encode_MB_s"] > 0
     assert ours["uncompiled_decode_MB_s"] > 0
     assert "uncompiled_encode_MB_s" not in library

@@ -20,9 +20,8 @@ def arguments(verb: str, parser: ArgumentParser) -> None:
         parser.add_argument("part", metavar="PART", nargs="?", help="only this part")
         parser.add_argument("--runs", metavar="N", type=int, help="how often each thing is done")
         parser.add_argument("--only", metavar="WORD", help="only what has this word in its name")
-        parser.add_argument(
-            "--keep", metavar="DIR", help="keep recordings here and play them again"
-        )
+        parser.add_argument("--keep", metavar="DIR", help="keep recordings here, play them again")
+        parser.add_argument("--paced", action="store_true", help="play them at their own pace")
         return
     parser.add_argument("--guest", choices=("qemu",), default="qemu", help="what moves (qemu)")
     parser.add_argument("--migrations", metavar="N", type=int, default=5, help="how often (5)")
@@ -32,7 +31,7 @@ def run(verb: str, args: Namespace) -> int | Awaitable[int]:
     """Hand over to `aiospice.proof`."""
     module: Any = import_module(f"aiospice.proof.{verb}")
     if verb == "bench":
-        options = {"runs": args.runs, "only": args.only, "keep": args.keep}
+        options = {name: getattr(args, name) for name in ("runs", "only", "keep", "paced")}
         given = {name: value for name, value in options.items() if value is not None}
         status: int | Awaitable[int] = module.run(part=args.part, json=args.json, **given)
     else:

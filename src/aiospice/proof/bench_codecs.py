@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from aiospice.codecs import glz, jpeg, lz, lz4, quic
 from aiospice.codecs import zlib as zlib_glz
 from aiospice.codecs.glz import GlzDictionary, GlzWindow
-from aiospice.errors import MissingProgram
+from aiospice.errors import LocalError, MissingProgram
 from aiospice.proof.bench import complain, median
 from aiospice.proof.content import WINDOW_PIXELS, Content, Screen, captured, made_up
 
@@ -158,8 +158,13 @@ def _megabytes(screens: list[Screen]) -> float:
 
 
 async def measure(*, runs: int = 3, only: str = "", **_: Any) -> AsyncIterator[dict[str, Any]]:
-    """Yield the rows; ``only`` chooses them by a word in "PICTURE CODEC"."""
+    """Yield the rows; ``only`` chooses them by a word in "PICTURE CODEC".
+
+    Raises `LocalError` when that leaves nothing.
+    """
     found_all = list(pictures(only))
+    if not found_all:
+        raise LocalError(f"no picture and codec have {only!r} in their names")
     slow = await _uncompiled(found_all)
     sums: dict[str, list[float]] = {}
     for name, codecs, screens, content in found_all:
@@ -170,8 +175,8 @@ async def measure(*, runs: int = 3, only: str = "", **_: Any) -> AsyncIterator[d
                 complain("codecs", f"{codec} is left out: {error}")
                 continue
             pixels = _megabytes(screens)
-            parts = (pixels, found.packing, found.unpacking, found.bytes)
-            sums[codec] = [a + b for a, b in zip(sums.get(codec, [0.0] * 4), parts, strict=True)]
+            beside = _upstream(codec, content, found.bytes)
+            _add(sums, codec, pixels, found, beside)
             yield {
                 "picture": name,
                 "codec": codec,
@@ -179,11 +184,22 @@ async def measure(*, runs: int = 3, only: str = "", **_: Any) -> AsyncIterator[d
                 **slow.get(f"{name} {codec}", {}),
                 "bytes": found.bytes,
                 "pixels_to_bytes": pixels * 1e6 / found.bytes,
-                **_upstream(codec, content, found.bytes),
+                **beside,
             }
-    for codec, (pixels, packing, unpacking, size) in sums.items():
+    for codec, (pixels, packing, unpacking, size, ours, theirs) in sums.items():
         speeds = _speeds(pixels, packing, unpacking)
-        yield {"picture": "all", "codec": codec, **speeds, "pixels_to_bytes": pixels * 1e6 / size}
+        total = {"pixels_to_bytes": pixels * 1e6 / size}
+        beside = {"to_upstream": ours / theirs} if theirs else {}
+        yield {"picture": "all", "codec": codec, **speeds, **total, **beside}
+
+
+def _add(
+    sums: dict[str, list[float]], codec: str, pixels: float, found: Timed, beside: dict[str, Any]
+) -> None:
+    """Add a picture to its codec's sums; the last two are bytes of what upstream packed too."""
+    theirs = beside.get("upstream_bytes", 0)
+    parts = (pixels, *found[1:], found.bytes, found.bytes if theirs else 0, theirs)
+    sums[codec] = [a + b for a, b in zip(sums.get(codec, [0.0] * 6), parts, strict=True)]
 
 
 def _speeds(pixels: float, packing: float, unpacking: float, of: str = "") -> dict[str, float]:
