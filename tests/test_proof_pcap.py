@@ -144,6 +144,31 @@ def test_every_classic_form_is_read(
     assert list(read_packets(path)) == [(1.25, packet)]
 
 
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize(("resolution", "tick"), [(None, 1e-6), (9, 1e-9), (0x8A, 2**-10)])
+def test_captures_in_blocks_are_read(
+    tmp_path: Path, order: str, resolution: int | None, tick: float
+) -> None:
+    def block(kind: int, body: bytes) -> bytes:
+        body += bytes(-len(body) % 4)
+        size = struct.pack(order + "I", len(body) + 12)
+        return struct.pack(order + "I", kind) + size + body + size
+
+    packet = segment(CLIENT, SERVER, 1, SYN)
+    section = block(0x0A0D0D0A, struct.pack(order + "IHHq", 0x1A2B3C4D, 1, 0, -1))
+    options = b"" if resolution is None else struct.pack(order + "HHB3x", 9, 1, resolution)
+    interface = block(1, struct.pack(order + "HHI", 1, 0, 0) + options)
+    when, frame = 5 << 32 | 7, bytes(14) + packet
+    head = struct.pack(order + "5I", 0, when >> 32, when & 0xFFFFFFFF, len(frame), len(frame))
+    path = tmp_path / "a.pcapng"
+    data = section + interface + block(99, b"unknown") + block(6, head + frame)
+    path.write_bytes(data)
+    assert list(read_packets(path)) == [(pytest.approx(when * tick), packet)]
+    for end in range(len(section), len(data)):
+        path.write_bytes(data[:end])
+        assert list(read_packets(path)) == []
+
+
 def test_what_is_no_capture_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.pcap"
     path.write_bytes(b"\x0a\x0d\x0d\x0a" + bytes(40))

@@ -29,6 +29,8 @@ _ORDERS = {
     b"\x4d\x3c\xb2\xa1": ("<", 1e-9),
     b"\xa1\xb2\x3c\x4d": (">", 1e-9),
 }
+#: The first block of a pcapng file (draft-ietf-opsawg-pcapng).
+_NEXT_GENERATION = b"\x0a\x0d\x0d\x0a"
 #: Bytes in front of the IP header, by the capture's link type.
 _LINK_HEADERS = {0: 4, 1: 14, 12: 0, 101: 0, 113: 16, 228: 0, 229: 0, 276: 20}
 _TCP = 6
@@ -53,14 +55,17 @@ class Message(NamedTuple):
 
 
 def read_packets(path: str | Path) -> Iterator[tuple[float, bytes]]:
-    """Yield time (seconds since 1970) and IP packet of each record of a classic pcap file.
+    """Yield time (seconds since 1970) and IP packet of each record of a pcap or pcapng file.
 
     Raises `LocalError` for another kind of file; a last record cut short is left out.
     """
     data = Path(path).read_bytes()
+    if data[:4] == _NEXT_GENERATION:
+        yield from _blocks(data, path)
+        return
     known = _ORDERS.get(data[:4])
     if known is None or len(data) < 24:
-        raise LocalError(f"{path} isn't a pcap file (pcapng must be converted first)")
+        raise LocalError(f"{path} is neither a pcap nor a pcapng file")
     order, unit = known
     link = struct.unpack_from(order + "I", data, 20)[0] & 0xFFFF
     if link not in _LINK_HEADERS:
@@ -74,6 +79,43 @@ def read_packets(path: str | Path) -> Iterator[tuple[float, bytes]]:
         if at > len(data):
             return
         yield seconds + rest * unit, data[at - size + skip : at]
+
+
+def _blocks(data: bytes, path: str | Path) -> Iterator[tuple[float, bytes]]:
+    """Yield time and IP packet of each enhanced packet block of a pcapng file of one section."""
+    order = {b"\x4d\x3c\x2b\x1a": "<", b"\x1a\x2b\x3c\x4d": ">"}.get(data[8:12])
+    if order is None:
+        raise LocalError(f"{path} has no byte order that pcapng knows")
+    interfaces: list[tuple[int, float]] = []  # bytes in front of the IP header, unit of time
+    at = 0
+    while at + 12 <= len(data):
+        kind, size = struct.unpack_from(order + "II", data, at)
+        if size < 12 or at + size > len(data):
+            return
+        if kind == 1 and size >= 20:
+            link = struct.unpack_from(order + "H", data, at + 8)[0]
+            if link not in _LINK_HEADERS:
+                raise LocalError(f"{path} has link type {link}, which isn't known here")
+            unit = _unit(data[at + 16 : at + size - 4], order)
+            interfaces.append((_LINK_HEADERS[link], unit))
+        elif kind == 6 and size >= 32:
+            number, high, low, held = struct.unpack_from(order + "IIII", data, at + 8)
+            if number < len(interfaces) and held <= size - 32:
+                skip, unit = interfaces[number]
+                yield (high << 32 | low) * unit, data[at + 28 + skip : at + 28 + held]
+        at += size
+
+
+def _unit(options: bytes, order: str) -> float:
+    """Seconds of one tick of an interface, from its option ``if_tsresol`` (9)."""
+    at = 0
+    while at + 4 <= len(options):
+        code, size = struct.unpack_from(order + "HH", options, at)
+        if code == 9 and size == 1 and at + 4 < len(options):
+            value = options[at + 4]
+            return float((2.0 if value & 0x80 else 10.0) ** -(value & 0x7F))
+        at += 4 + (size + 3) // 4 * 4
+    return 1e-6
 
 
 class _Segment(NamedTuple):
