@@ -21,12 +21,13 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from aiospice.errors import MissingProgram, SessionLost, SpiceTimeout
+from aiospice.client.picture import Picture
+from aiospice.errors import LocalError, MissingProgram, SessionLost, SpiceTimeout
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["GtkPeer", "build"]
+__all__ = ["GtkPeer", "build", "parse_ppm"]
 
 _SOURCE = Path(__file__).with_name("native") / "gtkpeer.c"
 _LIBRARY = "spice-client-glib-2.0"
@@ -68,14 +69,26 @@ def _compile(path: Path, flags: Sequence[str]) -> None:
         made.rename(path)
 
 
+def parse_ppm(data: bytes) -> Picture:
+    """Make a picture of a binary PPM file (``P6``, 8 bits a colour). Raises `LocalError`."""
+    parts = data.split(maxsplit=4)
+    if len(parts) < 4 or parts[0] != b"P6" or parts[3] != b"255":
+        raise LocalError("this is no binary PPM file of 8 bits a colour")
+    width, height = int(parts[1]), int(parts[2])
+    rgb = data[len(data) - 3 * width * height :]
+    bgrx = bytearray(4 * width * height)
+    bgrx[0::4], bgrx[1::4], bgrx[2::4] = rgb[2::3], rgb[1::3], rgb[0::3]
+    return Picture(width, height, bytes(bgrx))
+
+
 class GtkPeer:
     """One run of the program; ``events`` holds all it has told, oldest first.
 
     An event is a dict with ``t`` (seconds since 1970) and ``event``: ``connect``,
     ``channel-new``, ``channel-event`` (``what``), ``channel-destroy``, ``surface``,
     ``port-open``, ``port-closed``, ``first-byte``, ``migration-state`` (``what``),
-    ``write-error``, ``disconnected``, ``report``. ``prefix`` goes in front of the command line
-    (`DelayedNetwork.command`).
+    ``write-error``, ``disconnected``, ``report``, ``saved``, ``not-saved``. ``prefix`` goes in
+    front of the command line (`DelayedNetwork.command`).
     """
 
     def __init__(
@@ -161,6 +174,18 @@ class GtkPeer:
         seen = len(self.events)
         await self._order(order)
         return await self.wait("report", since=seen)
+
+    async def screen(self) -> Picture:
+        """What display 0 shows at this moment. Raises `SessionLost` when it shows nothing."""
+        seen = len(self.events)
+        with tempfile.TemporaryDirectory(prefix="aiospice-gtkpeer-") as folder:
+            path = Path(folder) / "screen.ppm"
+            await self._order(f"save {path}")
+            while (said := self.find("not-saved", since=seen)) is None:
+                with contextlib.suppress(SpiceTimeout):
+                    await self.wait("saved", since=seen, timeout=0.5)
+                    return parse_ppm(path.read_bytes())
+            raise SessionLost(f"gtkpeer: {said['text']}")
 
     async def drain(self, timeout: float = 20) -> dict[str, Any]:
         """Stop the stream and wait until all that was sent has come back."""

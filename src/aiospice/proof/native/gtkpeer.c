@@ -9,7 +9,8 @@
  *
  * The password comes in the environment variable GTKPEER_PASSWORD. Commands, one a line on
  * standard input: "start WINDOW CHUNK" (bytes in flight, bytes a write), "stop", "report",
- * "quit" (reports first; so does the end of the input).
+ * "save FILE" (the screen of display 0, as PPM), "quit" (reports first; so does the end of the
+ * input).
  *
  * Built by aiospice.proof.gtkpeer with what pkg-config says of spice-client-glib-2.0.
  */
@@ -280,6 +281,39 @@ static void on_disconnected(SpiceSession *from, gpointer unused) {
     tell_end();
 }
 
+static gboolean write_screen(const char *path, const SpiceDisplayPrimary *screen) {
+    FILE *file = fopen(path, "wb");
+    if (!file) return FALSE;
+    fprintf(file, "P6\n%d %d\n255\n", screen->width, screen->height);
+    for (int y = 0; y < screen->height; y++) {
+        const guint8 *pixel = screen->data + (gssize)y * screen->stride;
+        for (int x = 0; x < screen->width; x++, pixel += 4) {
+            putc(pixel[2], file);
+            putc(pixel[1], file);
+            putc(pixel[0], file);
+        }
+    }
+    return fclose(file) == 0;
+}
+
+static void save_screen(const char *path) {
+    GList *channels = spice_session_get_channels(session);
+    SpiceDisplayPrimary screen;
+    const char *why = "there is no display 0";
+    for (GList *item = channels; item; item = item->next) {
+        int id;
+        g_object_get(item->data, "channel-id", &id, NULL);
+        if (!SPICE_IS_DISPLAY_CHANNEL(item->data) || id != 0) continue;
+        if (!spice_display_channel_get_primary(item->data, 0, &screen)) why = "there is no screen";
+        else if (screen.format != SPICE_SURFACE_FMT_32_xRGB) why = "the screen isn't of 32 bits";
+        else why = write_screen(path, &screen) ? NULL : "the file can't be written";
+    }
+    g_list_free(channels);
+    tell_begin(why ? "not-saved" : "saved");
+    tell_text("text", why ? why : path);
+    tell_end();
+}
+
 static gboolean on_command(GIOChannel *input, GIOCondition condition, gpointer unused) {
     char *line = NULL;
     GIOStatus status = g_io_channel_read_line(input, &line, NULL, NULL, NULL);
@@ -300,6 +334,8 @@ static gboolean on_command(GIOChannel *input, GIOCondition condition, gpointer u
         flow.streaming = FALSE;
     } else if (g_str_has_prefix(line, "report")) {
         report();
+    } else if (g_str_has_prefix(line, "save ")) {
+        save_screen(g_strchomp(line + 5));
     }
     g_free(line);
     return TRUE;
