@@ -12,7 +12,6 @@ from aiospice.channels.events import Event
 from aiospice.client import screen as module
 from aiospice.client.caches import MAX_PALETTES, Caches, PaletteCache
 from aiospice.client.screen import (
-    MAX_STREAMS,
     MonitorsChanged,
     NotDrawn,
     Picture,
@@ -24,6 +23,7 @@ from aiospice.client.screen import (
     SurfaceCreated,
     SurfaceDestroyed,
 )
+from aiospice.client.streams import MAX_STREAMS
 from aiospice.errors import RemoteProtocolError, StateError
 from aiospice.wire import display, draw
 from aiospice.wire.images import (

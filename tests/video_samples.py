@@ -1,4 +1,4 @@
-"""Videos for tests: a picture that moves, encoded by FFmpeg's encoders as spice-server sets them."""
+"""Videos for tests: a moving picture, encoded by FFmpeg with the settings of a live stream."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from aiospice.aio.session import Session
 from aiospice.client.config import ClientConfig
-from aiospice.errors import AddressError, LocalError
+from aiospice.errors import AddressError, LocalError, MissingProgram
 
 if TYPE_CHECKING:
     import os
@@ -37,6 +37,9 @@ class connect:
     channels: names of the channel types to open; None: all that the server offers.
     compression: how images are to be packed: ``off``, ``auto_glz``, ``auto_lz``, ``quic``, ``glz``,
         ``lz`` or ``lz4``; None: as the server likes.
+    video_codecs: names of the video codecs that the server may use, the best first, of ``mjpeg``,
+        ``vp8``, ``h264``, ``vp9`` and ``h265`` (all but the first need ``aiospice[video]``); None:
+        all that can be decoded, as the server likes; none: it sends images instead of videos.
     mini_header: offer the short data header.
     capture: a `CaptureFile` that records the session.
     dial: makes the sockets, for example in another network namespace.
@@ -59,6 +62,7 @@ class connect:
         migrate_to: Iterable[str] | None = None,
         channels: Iterable[str] | None = None,
         compression: str | None = None,
+        video_codecs: Iterable[str] | None = None,
         mini_header: bool | None = None,
         capture: CaptureFile | None = None,
         dial: Dial | None = None,
@@ -78,6 +82,7 @@ class connect:
             "migrate_to": None if migrate_to is None else tuple(migrate_to),
             "channels": None if channels is None else ("main", *channels),
             "compression": compression,
+            "video_codecs": None if video_codecs is None else _checked_codecs(video_codecs),
             "mini_header": mini_header,
         }
         self._config = config._replace(**{k: v for k, v in given.items() if v is not None})
@@ -118,6 +123,19 @@ def _check_compression(name: str) -> None:
 
     if name not in COMPRESSIONS:
         raise LocalError(f"no compression is called {name!r}, only {', '.join(COMPRESSIONS)}")
+
+
+def _checked_codecs(names: Iterable[str]) -> tuple[str, ...]:
+    from aiospice.aio.video import available
+    from aiospice.client.config import VIDEO_CODECS
+
+    found = tuple(dict.fromkeys(names))
+    for name in found:
+        if name not in VIDEO_CODECS:
+            raise LocalError(f"no video codec is called {name!r}, only {', '.join(VIDEO_CODECS)}")
+        if name not in available():
+            raise MissingProgram(f"{name} videos need PyAV: pip install 'aiospice[video]'")
+    return found
 
 
 def _read(path: str | os.PathLike[str]) -> bytes:

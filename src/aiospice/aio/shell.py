@@ -25,11 +25,22 @@ if TYPE_CHECKING:
 
     from aiospice.aio.capture import CaptureFile
     from aiospice.aio.transport import Dial
+    from aiospice.aio.video import Decoders
     from aiospice.channels.events import Event
     from aiospice.client.config import ClientConfig
+    from aiospice.codecs.video import VideoEnd, VideoFrame
     from aiospice.link.client import ClientCrypto
 
 __all__ = ["Shell"]
+
+
+def _with_codecs(config: ClientConfig) -> ClientConfig:
+    """The configuration, with the video codecs that can be decoded here."""
+    if config.channels is not None and "display" not in config.channels:
+        return config
+    from aiospice.aio.video import available
+
+    return config._replace(decodable=available())
 
 
 class _Wire:
@@ -67,7 +78,7 @@ class Shell:
         dial: Dial | None = None,
         capture: CaptureFile | None = None,
     ) -> None:
-        self.core = ClientSession(config, crypto)
+        self.core = ClientSession(_with_codecs(config), crypto)
         self._on_event = on_event
         self._dial = dial
         self._capture = capture
@@ -77,6 +88,7 @@ class Shell:
         self._openings: dict[int, asyncio.Task[None]] = {}
         self._closing: set[_Wire] = set()
         self._pool: ThreadPoolExecutor | None = None
+        self._decoders: Decoders | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: float | None = None
         self._running = False
@@ -142,8 +154,28 @@ class Shell:
 
             workers = min(4, os.cpu_count() or 1)
             self._pool = ThreadPoolExecutor(workers, thread_name_prefix="aiospice")
+        if getattr(effect.job, "stateful", False):
+            self._decode(effect.id, effect.job)
+            return
         done = self._loop.run_in_executor(self._pool, effect.job.run)
         done.add_done_callback(lambda future: self._computed(effect.id, future))
+
+    def _decode(self, number: int, job: VideoFrame | VideoEnd) -> None:
+        """Have a frame decoded by what remembers the frames before it."""
+        assert self._pool is not None
+        if self._decoders is None:
+            from aiospice.aio.video import Decoders
+
+            tell = self._loop.call_soon_threadsafe
+            self._decoders = Decoders(
+                self._pool.submit, lambda frame, result: tell(self._decoded, frame, result)
+            )
+        self._decoders.take(number, job)
+
+    def _decoded(self, number: int, result: Any) -> None:
+        if self._pool is not None:
+            self.core.computed(number, result, self.now())
+            self.turn()
 
     def _computed(self, number: int, future: asyncio.Future[Any]) -> None:
         if not future.cancelled():
@@ -273,6 +305,8 @@ class Shell:
             if wire.transport is not None:
                 wire.transport.abort()
         self._wires.clear()
+        if self._decoders is not None:
+            self._decoders.close()
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
             self._pool = None

@@ -15,7 +15,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from aiospice.codecs.image import XRGB, Decoded, check_size
-from aiospice.codecs.video import CODECS, VP8, VideoFrame, is_key_frame
+from aiospice.codecs.video import CODECS, VP8, VideoEnd, VideoFrame, is_key_frame
 from aiospice.errors import AiospiceError, DecodeError, MissingProgram, StateError
 
 if TYPE_CHECKING:
@@ -34,15 +34,15 @@ _PADDING = 64
 _NAMES = {2: "vp8", 3: "h264", 4: "vp9", 5: "hevc"}
 
 
-def available() -> tuple[int, ...]:
-    """The codecs (keys of `CODECS`) that can be decoded here, without importing anything."""
+def available() -> tuple[str, ...]:
+    """Names of the codecs that can be decoded here, found without importing anything."""
     from importlib.util import find_spec
 
     try:
         found = find_spec("av") is not None
     except ValueError:  # it is marked as missing
         found = False
-    return tuple(codec for codec in CODECS if codec not in _NAMES or found)
+    return tuple(name for codec, name in CODECS.items() if found or codec not in _NAMES)
 
 
 def _library() -> Any:
@@ -186,7 +186,7 @@ class Decoders:
     def __init__(
         self,
         submit: Callable[[Callable[[], None]], object],
-        done: Callable[[int, Result], None],
+        done: Callable[[int, Result], object],
     ) -> None:
         self._submit = submit
         self._done = done
@@ -195,6 +195,13 @@ class Decoders:
 
     def __len__(self) -> int:
         return len(self._lines)
+
+    def take(self, number: int, job: VideoFrame | VideoEnd) -> None:
+        """Do what a core asks for."""
+        if isinstance(job, VideoEnd):
+            self.end(job.key)
+        else:
+            self.decode(number, job)
 
     def decode(self, number: int, frame: VideoFrame) -> None:
         """Decode a frame after the others of its video; ``number`` is what `done` is told."""

@@ -38,7 +38,7 @@ class DisplayBatch(Event):
 
 
 class DisplayChannel(ClientChannel):
-    """Display: hands every message on, and may ask how images are to be packed."""
+    """Display: hands every message on, and may ask how images and videos are to be packed."""
 
     handlers: ClassVar[dict[int, str]] = {
         display.InvalAllPixmaps.number: "_on_inval_all_pixmaps",
@@ -51,6 +51,9 @@ class DisplayChannel(ClientChannel):
         super().__init__(key, framing, server_caps)
         #: `ImageCompression` to be asked for, INVALID: none.
         self.compression: int = ImageCompression.INVALID
+        #: `VideoCodecType` of the videos that are to be asked for, the best first; none: as the
+        #: server likes.
+        self.video_codecs: tuple[int, ...] = ()
         self._after_waits: Event | None = None
 
     def start(self) -> list[Event]:
@@ -63,21 +66,24 @@ class DisplayChannel(ClientChannel):
                 glz_dictionary_window_size=GLZ_WINDOW_PIXELS,
             )
         )
-        self._ask_for_compression()
+        self._ask()
         return []
 
-    def _ask_for_compression(self) -> None:
+    def _ask(self) -> None:
+        """Tell the server what is liked best, if it knows the messages."""
         wanted = self.compression != ImageCompression.INVALID
         if wanted and has(self.server_caps, DisplayCap.PREF_COMPRESSION):
             self.send(display.PreferredCompression(image_compression=self.compression))
+        if self.video_codecs and has(self.server_caps, DisplayCap.PREF_VIDEO_CODEC_TYPE):
+            self.send(display.PreferredVideoCodecType(codecs=self.video_codecs))
 
     def switch(self, framing: Framing, server_caps: tuple[int, ...]) -> None:
-        """Go on with the target, which is told again which compression is wanted.
+        """Go on with the target, which is told again what is liked best.
 
         The record doesn't carry it, and the target begins with its own default.
         """
         super().switch(framing, server_caps)
-        self._ask_for_compression()
+        self._ask()
 
     def _other(self, kind: type[Message], body: bytes) -> None:
         self._events.append(DisplayMessage(key=self.key, message=kind.parse(body)))

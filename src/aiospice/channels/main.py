@@ -185,6 +185,11 @@ class MainChannel(ClientChannel):
             self._agent_used = 0
         self._events.append(AgentDataReceived(data=message.data))
 
+    def clock(self, now: float) -> int:
+        """The server's multi-media time at ``now``, in ms (32 bits)."""
+        time, then = self.multi_media_time
+        return (time + int((now - then) * 1000)) & 0xFFFFFFFF
+
     # -- session ---------------------------------------------------------------------------------
 
     def _on_init(self, message: main.Init) -> None:

@@ -40,6 +40,12 @@ def add_common(parser: ArgumentParser) -> None:
         metavar="NAME",
         help="of images: off, auto_glz, auto_lz, quic, glz, lz or lz4 (as the server likes)",
     )
+    group.add_argument(
+        "--video-codecs",
+        metavar="NAMES",
+        type=_names,
+        help="the best first: mjpeg, vp8, h264, vp9, h265 or none (as the server likes)",
+    )
     group.add_argument("--capture", metavar="FILE", help="record the session as pcapng")
     group.add_argument(
         "--migrate-to",
@@ -48,6 +54,11 @@ def add_common(parser: ArgumentParser) -> None:
         help="hosts that the server may send the session to (any); may be repeated",
     )
     group.add_argument("-v", dest="verbose", action="count", default=0, help="tell more")
+
+
+def _names(text: str) -> tuple[str, ...]:
+    """Read a list of names with commas between them; ``none`` is the empty one."""
+    return () if text == "none" else tuple(text.split(","))
 
 
 def seconds(text: str) -> float:
@@ -100,7 +111,9 @@ async def connected(args: Namespace, *channels: str) -> AsyncIterator[Any]:
         "migrate_to": tuple(args.migrate_to or ()),
         "channels": channels,
     }
-    given = {name: value for name, value in options.items() if value}
+    given: dict[str, Any] = {name: value for name, value in options.items() if value}
+    if args.video_codecs is not None:
+        given["video_codecs"] = args.video_codecs
     with _capture(args, target) as capture:
         import aiospice
 

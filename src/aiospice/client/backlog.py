@@ -7,7 +7,7 @@ bytes stays one, but for the few messages whose images are looked at ahead.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aiospice.client.images import Reading
 from aiospice.errors import DecodeError
@@ -29,11 +29,14 @@ AHEAD = 16
 class Waiting:
     """A message to be carried out, and what has been read for it so far."""
 
-    __slots__ = ("message", "reading", "size")
+    __slots__ = ("message", "outcome", "reading", "size", "told")
 
     def __init__(self, message: Message, size: int = 0) -> None:
         self.message = message
         self.reading = Reading()
+        #: What the videos made of it, once they were told.
+        self.outcome: Any = None
+        self.told = False
         #: Bytes that it came in.
         self.size = size
 

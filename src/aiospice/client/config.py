@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["ClientConfig"]
+__all__ = ["VIDEO_CODECS", "ClientConfig"]
+
+#: What a user calls the video codecs (``SPICE_VIDEO_CODEC_TYPE_*``).
+VIDEO_CODECS = {"mjpeg": 1, "vp8": 2, "h264": 3, "vp9": 4, "h265": 5}
 
 
 class ClientConfig(NamedTuple):
@@ -37,12 +40,26 @@ class ClientConfig(NamedTuple):
     #: How images are to be packed (`aiospice.client.decode.COMPRESSIONS`), empty: as the server
     #: likes.
     compression: str = ""
+    #: Video codecs (`VIDEO_CODECS`) that the server may use, the best first; None: all that can be
+    #: decoded here, in the server's order; none at all: nothing is sent as a video.
+    video_codecs: tuple[str, ...] | None = None
+    #: What can be decoded here; whoever runs the session knows.
+    decodable: tuple[str, ...] = ("mjpeg",)
     #: Offer the short data header.
     mini_header: bool = True
     #: OpenSSL's cipher list for TLS up to 1.2, empty: the library's.
     tls_ciphers: str = ""
     #: What a window of the session should be called, empty: nothing given.
     title: str = ""
+
+    def offered_codecs(self) -> tuple[int, ...]:
+        """Numbers of the video codecs that are offered."""
+        names = self.decodable if self.video_codecs is None else self.video_codecs
+        return tuple(VIDEO_CODECS[name] for name in names if name in self.decodable)
+
+    def preferred_codecs(self) -> tuple[int, ...]:
+        """Numbers of the video codecs that the server is asked for, none: as it likes."""
+        return () if self.video_codecs is None else self.offered_codecs()
 
     def __repr__(self) -> str:  # passwords don't belong into a log
         where = self.unix_path or f"{self.host}:{self.port or self.tls_port}"

@@ -33,17 +33,30 @@ CHANNEL_CAPS: dict[int, tuple[int, ...]] = {
         MainCap.SEAMLESS_MIGRATE,
     ),
     2: (
+        DisplayCap.SIZED_STREAM,
         DisplayCap.MONITORS_CONFIG,
         DisplayCap.COMPOSITE,
         DisplayCap.A8_SURFACE,
+        DisplayCap.STREAM_REPORT,
         DisplayCap.LZ4_COMPRESSION,
         DisplayCap.PREF_COMPRESSION,
+        DisplayCap.MULTI_CODEC,
+        DisplayCap.PREF_VIDEO_CODEC_TYPE,
     ),
     5: (PlaybackCap.VOLUME, PlaybackCap.LATENCY),
     6: (RecordCap.VOLUME,),
     9: (VmcCap.DATA_COMPRESS_LZ4,),
     10: (VmcCap.DATA_COMPRESS_LZ4,),
     11: (VmcCap.DATA_COMPRESS_LZ4,),
+}
+
+#: What it announces for each video codec (``SPICE_VIDEO_CODEC_TYPE_*``) on a display channel.
+_CODEC_CAPS: dict[int, int] = {
+    1: DisplayCap.CODEC_MJPEG,
+    2: DisplayCap.CODEC_VP8,
+    3: DisplayCap.CODEC_H264,
+    4: DisplayCap.CODEC_VP9,
+    5: DisplayCap.CODEC_H265,
 }
 
 _CHANNELS = {
@@ -165,12 +178,18 @@ class Connections:
         return {
             "connection_id": connection_id,
             "crypto": self.crypto,
-            "channel_caps": CHANNEL_CAPS.get(key[0], ()),
+            "channel_caps": self._caps(key[0]),
             "password": self.config.password,
             "username": self.config.username,
             "hold": hold,
             "mini_header": self.config.mini_header,
         }
+
+    def _caps(self, channel_type: int) -> tuple[int, ...]:
+        caps = CHANNEL_CAPS.get(channel_type, ())
+        if channel_type == 2:
+            caps += tuple(_CODEC_CAPS[codec] for codec in self.config.offered_codecs())
+        return caps
 
     def _open(self, key: Key, *, connection_id: int) -> None:
         link = self.make_link(key, endpoint_for(self.config, key), connection_id=connection_id)

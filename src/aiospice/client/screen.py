@@ -18,31 +18,30 @@ gives a `NotDrawn`; what no server may send raises `RemoteProtocolError`.
 
 from __future__ import annotations
 
-from array import array
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from aiospice.canvas import raster
 from aiospice.canvas.pixels import BYTES, FORMAT_NAMES, RGB555, XRGB, Pixels, check_size
-from aiospice.canvas.region import Box, bounds
+from aiospice.canvas.region import Box, Region, bounds
 from aiospice.channels.events import Event
 from aiospice.client.backlog import Backlog, Run, Waiting
 from aiospice.client.batch import STOP, run
 from aiospice.client.caches import Caches, PaletteCache
 from aiospice.client.draws import Draws, box_of, images_of
-from aiospice.client.images import CannotDraw, ImageReader, NotYet
+from aiospice.client.images import MAX_JOB_PIXELS, CannotDraw, ImageReader, NotYet
 from aiospice.client.picture import Picture
 from aiospice.errors import RemoteProtocolError, StateError
 from aiospice.wire import display
 from aiospice.wire.message import SERVER
 from aiospice.wire.registry import find
-from aiospice.wire.shapes import Clip, ClipType, DisplayBase
+from aiospice.wire.shapes import DisplayBase
 
 if TYPE_CHECKING:
-    from aiospice.client.decode import DecodeJob, Result
+    from aiospice.client.decode import DecodeJob
+    from aiospice.client.streams import Frame, Job, Outcome, Stream, Streams
     from aiospice.wire.message import Message
 
 __all__ = [
-    "MAX_STREAMS",
     "MAX_SURFACES",
     "SURFACE_BYTES",
     "Monitor",
@@ -52,7 +51,6 @@ __all__ = [
     "Screen",
     "ScreenChanged",
     "ScreenMarked",
-    "Stream",
     "StreamEnded",
     "StreamStarted",
     "SurfaceCreated",
@@ -63,8 +61,8 @@ __all__ = [
 MAX_SURFACES = 10_000
 #: Bytes of all surfaces of one screen.
 SURFACE_BYTES = 1 << 30
-#: Videos at once; spice-server has 50 (``NUM_STREAMS``, ``server/video-stream.h``).
-MAX_STREAMS = 64
+#: Messages about videos, which are told of in order before they are carried out.
+_VIDEO = frozenset((122, 123, 124, 125, 126, 316, 319))
 
 
 class SurfaceCreated(Event):
@@ -162,29 +160,6 @@ class Monitor:
         return (self.id, self.surface_id, self.x, self.y, self.width, self.height)
 
 
-class Stream:
-    """A video that the server sends for a part of a surface."""
-
-    def __init__(self, message: display.StreamCreate) -> None:
-        self.id = message.id
-        self.surface_id = message.surface_id
-        self.codec = message.codec_type
-        self.flags = message.flags
-        #: Size of a frame, and of the part of the guest's screen that it shows.
-        self.size = (message.stream_width, message.stream_height)
-        self.source_size = (message.src_width, message.src_height)
-        self.dest = box_of(message.dest)
-        self.clip = packed_clip(message.clip)
-        self.frames = 0
-
-
-def packed_clip(clip: Clip) -> array[int] | None:
-    """The rectangles of a clip, four numbers each; None when nothing is clipped."""
-    if clip.type == ClipType.NONE:
-        return None
-    return array("i", [side for rect in clip.rects for side in box_of(rect)])
-
-
 class Screen:
     """The surfaces of one display channel and what is drawn on them."""
 
@@ -199,9 +174,10 @@ class Screen:
         display.StreamCreate.number: "_stream_create",
         display.StreamData.number: "_stream_data",
         display.StreamDataSized.number: "_stream_data",
-        display.StreamClip.number: "_stream_clip",
+        display.StreamClip.number: "_stream_told",
+        display.StreamActivateReport.number: "_stream_told",
         display.StreamDestroy.number: "_stream_destroy",
-        display.StreamDestroyAll.number: "_stream_destroy_all",
+        display.StreamDestroyAll.number: "_stream_destroy",
         display.SurfaceCreate.number: "_surface_create",
         display.SurfaceDestroy.number: "_surface_destroy",
         display.MonitorsConfig.number: "_monitors_config",
@@ -223,7 +199,12 @@ class Screen:
         self.marked = False
         self.monitors: tuple[Monitor, ...] = ()
         self.max_monitors = 1
-        self.streams: dict[int, Stream] = {}
+        #: Video codecs that can be decoded (`display.VideoCodecType`).
+        self.video_codecs: tuple[int, ...] = (display.VideoCodecType.MJPEG,)
+        #: Our clock (seconds) and the server's (ms), as `tick` told them last.
+        self.time = (0.0, 0)
+        self._videos: Streams | None = None
+        self._outcome: Outcome = None
         #: Draws carried out, and pixels that they touched, since the start.
         self.draws = 0
         self.pixels = 0
@@ -257,6 +238,37 @@ class Screen:
         """How many images have come, by the name of their type (``QUIC``, ``LZ_RGB``, ...)."""
         return dict(self._reader.counts)
 
+    @property
+    def videos(self) -> Streams:
+        """The videos of this display, made when the first message about one comes."""
+        if self._videos is None:
+            from aiospice.client.streams import Streams
+
+            self._videos = Streams(self.id, self.video_codecs)
+        return self._videos
+
+    @property
+    def streams(self) -> dict[int, Stream]:
+        """The videos that there are, by number."""
+        return {} if self._videos is None else self._videos.playing
+
+    def tick(self, now: float, clock: int) -> None:
+        """Tell our time (seconds) and the server's (ms), before what comes now is applied."""
+        self.time = (now, clock)
+
+    def next_wake(self) -> float | None:
+        """When `wake` wants to be called."""
+        return None if self._videos is None else self._videos.next_wake()
+
+    def wake(self, now: float) -> None:
+        """Make the reports of videos that are due."""
+        if self._videos is not None:
+            self._videos.wake(now)
+
+    def take_reports(self) -> list[display.StreamReport]:
+        """What the server is to be told of its videos, if it takes reports; each once."""
+        return [] if self._videos is None else self._videos.take_reports()
+
     def snapshot(self) -> Picture:
         """A copy of what is shown; `StateError` when there is no surface to show."""
         if self.primary is None:
@@ -274,7 +286,8 @@ class Screen:
         self._reader.clear()
         self._stuck = self.needs_glz = None
         self.palettes.clear()
-        self.streams.clear()
+        if self._videos is not None:
+            self._videos.reset()
         self.monitors = ()
         self.marked = False
         return events
@@ -295,14 +308,20 @@ class Screen:
         """
         return self._take_in(Run(data, count))
 
-    def take_jobs(self) -> list[tuple[int, DecodeJob]]:
-        """Images to be decoded elsewhere, each once: a number for `computed`, and the job."""
-        jobs, self._reader.wanted = self._reader.wanted, []
+    def take_jobs(self) -> list[tuple[int, DecodeJob | Job]]:
+        """What is to be decoded elsewhere, each once: a number for `computed`, and the job."""
+        jobs: list[tuple[int, DecodeJob | Job]] = [*self._reader.wanted]
+        self._reader.wanted = []
+        if self._videos is not None:
+            jobs += self._videos.take_work()
         return jobs
 
-    def computed(self, number: int, result: Result) -> list[Event]:
+    def computed(self, number: int, result: Any) -> list[Event]:
         """A job has ended, in whatever order: carry out what waited for it; raises as `apply`."""
-        self._reader.computed(number, result)
+        if self._videos is not None and self._videos.mine(number):
+            self._videos.computed(number, result)
+        else:
+            self._reader.computed(number, result)
         return self.go_on()
 
     def go_on(self) -> list[Event]:
@@ -328,9 +347,20 @@ class Screen:
         if not self.backlog:
             return
         for waiting in self.backlog.ahead():
+            if not self._tell_videos(waiting, early=True):
+                return
             for image in images_of(waiting.message):
                 if not self._reader.start_early(image, waiting.reading):
                     return
+
+    def _tell_videos(self, waiting: Waiting, *, early: bool = False) -> bool:
+        """Tell the videos of a message, once; False when as much is decoded early as may be."""
+        if waiting.message.number in _VIDEO and not waiting.told:
+            if early and self.videos.ahead > MAX_JOB_PIXELS:
+                return False
+            waiting.told = True
+            waiting.outcome = self.videos.tell(waiting.message, *self.time)
+        return True
 
     def _do(self, item: Waiting | Run) -> list[Event]:
         """Carry out what comes first, or put it back."""
@@ -343,7 +373,9 @@ class Screen:
 
     def _try(self, waiting: Waiting) -> list[Event]:
         """Carry a message out; if it has to wait it is stuck, and nothing has happened."""
+        self._tell_videos(waiting)
         self._reader.reading = waiting.reading
+        self._outcome = waiting.outcome
         self._stuck = self.needs_glz = None
         try:
             events = self._carry_out(waiting.message)
@@ -524,42 +556,40 @@ class Screen:
 
     # Videos
 
-    def _stream_create(self, message: display.StreamCreate) -> list[Event]:
-        if message.id not in self.streams and len(self.streams) >= MAX_STREAMS:
-            raise RemoteProtocolError(f"more than {MAX_STREAMS} videos at once")
-        stream = self.streams[message.id] = Stream(message)
-        return [
-            StreamStarted(
-                display=self.id,
-                stream_id=stream.id,
-                codec=stream.codec,
-                width=stream.size[0],
-                height=stream.size[1],
-            )
-        ]
+    def _told(self) -> Any:
+        """What the videos made of the present message; raises what is wrong with it."""
+        if isinstance(self._outcome, Exception):
+            raise self._outcome
+        return self._outcome
 
-    def _stream_data(self, message: display.StreamData | display.StreamDataSized) -> list[Event]:
-        stream = self.streams.get(message.id)
-        if stream is None:
-            raise CannotDraw("there is no such video")
-        stream.frames += 1
-        raise CannotDraw("videos are not decoded yet")
-
-    def _stream_clip(self, message: display.StreamClip) -> list[Event]:
-        stream = self.streams.get(message.id)
-        if stream is not None:
-            stream.clip = packed_clip(message.clip)
+    def _stream_told(self, message: Message) -> list[Event]:
+        self._told()
         return []
 
-    def _stream_destroy(self, message: display.StreamDestroy) -> list[Event]:
-        stream = self.streams.pop(message.id, None)
-        if stream is None:
-            return []
-        return [StreamEnded(display=self.id, stream_id=stream.id, frames=stream.frames)]
+    def _stream_create(self, message: display.StreamCreate) -> list[Event]:
+        stream: Stream = self._told()
+        width, height = stream.size
+        started = StreamStarted(
+            display=self.id, stream_id=stream.id, codec=stream.codec, width=width, height=height
+        )
+        if not stream.problem:
+            return [started]
+        return [started, self._left_out(message, stream.problem, "")]
 
-    def _stream_destroy_all(self, message: display.StreamDestroyAll) -> list[Event]:
-        ended = list(self.streams.values())
-        self.streams.clear()
+    def _stream_data(self, message: display.StreamData | display.StreamDataSized) -> list[Event]:
+        frame: Frame = self._told()
+        picture = self.videos.picture(frame)
+        if picture is None:
+            return []
+        surface = self.surfaces.get(frame.surface_id)
+        if surface is None:
+            raise CannotDraw("there is no such surface")
+        from aiospice.client.streams import draw_frame
+
+        return self._drawn(frame.surface_id, *draw_frame(surface, frame, picture))
+
+    def _stream_destroy(self, message: Message) -> list[Event]:
+        ended: list[Stream] = self._told()
         return [
             StreamEnded(display=self.id, stream_id=stream.id, frames=stream.frames)
             for stream in ended
@@ -571,10 +601,12 @@ class Screen:
     # Draws
 
     def _draw(self, name: str, message: Any) -> list[Event]:
-        region, pixels = getattr(self._draws, name)(message)
+        return self._drawn(message.base.surface_id, *getattr(self._draws, name)(message))
+
+    def _drawn(self, surface_id: int, region: Region, pixels: int) -> list[Event]:
         self.draws += 1
         self.pixels += pixels
-        if message.base.surface_id != self.primary:
+        if surface_id != self.primary:
             return []
         self._drawn_on_primary = True
         box = bounds(region)

@@ -34,6 +34,7 @@ from aiospice.errors import (
 from aiospice.migration.client import MigrationPhase
 from aiospice.migration.links import ChannelLink, LinkStage
 from aiospice.wire import main
+from aiospice.wire.caps import DisplayCap, has
 from aiospice.wire.channels import channel_name
 
 if TYPE_CHECKING:
@@ -226,6 +227,8 @@ class ClientSession(Moving):
         times += self._next_move_wake()
         times += self._wait_deadlines.values()
         times += self._image_deadlines.values()
+        wakes = (screen.next_wake() for screen in self.screens.values())
+        times += [wake for wake in wakes if wake is not None]
         if self._step is not None:
             times.append(self._step[1])
         return min(times, default=None)
@@ -255,6 +258,10 @@ class ClientSession(Moving):
             return
         self._give_up_waits(self._wait_deadlines, "another channel", now)
         self._give_up_waits(self._image_deadlines, "an image that a GLZ image copies from", now)
+        for number, screen in self.screens.items():
+            screen.wake(now)
+            if (2, number) in self.channels:
+                self._report(screen)
         self._wake_move(now)
         self._answer()
 
@@ -372,9 +379,11 @@ class ClientSession(Moving):
 
             if self._caches is None:
                 self._caches = Caches()
-            self.screens[channel.key[1]] = Screen(channel.key[1], self._caches)
+            screen = self.screens[channel.key[1]] = Screen(channel.key[1], self._caches)
             self._caches.displays = len(self.screens)
+            screen.video_codecs = self.config.offered_codecs()
             display: DisplayChannel = channel  # type: ignore[assignment]
+            display.video_codecs = self.config.preferred_codecs()
             display.compression = compression_for(self.config.compression, display.server_caps)
         elif channel.key[0] == 4:
             from aiospice.client.cursor import CursorTracker
@@ -482,26 +491,42 @@ class ClientSession(Moving):
     def _on_display(self, channel: ClientChannel, event: Any, now: float) -> None:
         screen = self.screens.get(channel.key[1])
         if screen is not None:
+            screen.tick(now, self._server_clock(now))
             self._drawn(screen, screen.apply(event.message), now)
 
     def _on_display_batch(self, channel: ClientChannel, event: Any, now: float) -> None:
         screen = self.screens.get(channel.key[1])
         if screen is not None:
+            screen.tick(now, self._server_clock(now))
             self._drawn(screen, screen.apply_batch(event.data, event.count), now)
 
     def _on_computed(self, channel: ClientChannel, event: _Computed, now: float) -> None:
         screen = self.screens[channel.key[1]]
+        screen.tick(now, self._server_clock(now))
         self._drawn(screen, screen.computed(event.number, event.result), now)
 
     def _on_image_came(self, channel: ClientChannel, event: _ImageCame, now: float) -> None:
         screen = self.screens[channel.key[1]]
+        screen.tick(now, self._server_clock(now))
         self._drawn(screen, screen.go_on(), now)
+
+    def _server_clock(self, now: float) -> int:
+        main_channel = self.main_channel()
+        return 0 if main_channel is None else main_channel.clock(now)
+
+    def _report(self, screen: Screen) -> None:
+        """Tell the server how its videos come out, if it wants to know."""
+        channel = self.channels[2, screen.id]
+        for report in screen.take_reports():
+            if has(channel.server_caps, DisplayCap.STREAM_REPORT):
+                channel.send(report)
 
     def _drawn(self, screen: Screen, events: list[Event], now: float) -> None:
         """Pass on what has happened to a screen, and have computed what it asks for."""
         self._events += events
         for job, what in screen.take_jobs():
             self._effects.append(Compute(screen.id << _JOB_BITS | job, what))
+        self._report(screen)
         self._image_deadlines.pop((2, screen.id), None)
         if screen.needs_glz is not None:
             self._image_deadlines[2, screen.id] = now + WAIT_SECONDS

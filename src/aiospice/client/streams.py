@@ -24,14 +24,14 @@ from __future__ import annotations
 
 from array import array
 from enum import Enum
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from aiospice.canvas import raster
 from aiospice.canvas.pixels import BYTES, Pixels
 from aiospice.canvas.region import Box, Region, bounds, region_of
 from aiospice.canvas.scale import scaled
 from aiospice.client.draws import box_of
-from aiospice.client.images import CannotDraw
+from aiospice.client.images import CannotDraw, NotYet
 from aiospice.codecs.image import Decoded
 from aiospice.codecs.mjpeg import MjpegFrame
 from aiospice.codecs.video import CODECS, MJPEG, VideoEnd, VideoFrame
@@ -39,18 +39,21 @@ from aiospice.errors import AiospiceError, MissingProgram, RemoteProtocolError, 
 from aiospice.wire import display
 from aiospice.wire.shapes import Clip, ClipType
 
+if TYPE_CHECKING:
+    from aiospice.wire.message import Message
+
 __all__ = [
     "MAX_FAILED",
     "MAX_STREAMS",
     "MAX_STREAM_PIXELS",
     "Frame",
     "FrameState",
+    "Outcome",
+    "Report",
     "Stream",
     "Streams",
-    "Work",
     "draw_frame",
     "packed_clip",
-    "server_clock",
 ]
 
 #: Videos at once; spice-server has 50 (``NUM_STREAMS``, ``server/video-stream.h``).
@@ -59,21 +62,20 @@ MAX_STREAMS = 64
 MAX_STREAM_PIXELS = 1 << 25
 #: MJPEG frames of one video that are decoded at the same time.
 MAX_BEGUN = 2
+#: Pixels of an MJPEG frame from which on it is decoded in a thread: about a ms of work.
+HEAVY = 1 << 16
 #: Frames in a row that could not be decoded, after which a video is given up.
 MAX_FAILED = 5
 #: Late frames in a row that are reported at once (``STREAM_REPORT_DROP_SEQ_LEN_LIMIT``).
 LATE_IN_A_ROW = 3
 #: ``audio_delay`` without sound, and ``num_drops`` of the report that a video can't be played.
 NONE = 0xFFFFFFFF
+#: The number of a frame's work has this bit, those of images haven't.
+_VIDEO_BIT = 1 << 47
 #: Numbers of videos that were reported as unknown: a server is told once.
 _MAX_UNKNOWN = 64
 
 _GIVEN_UP = "the video can't be played"
-
-
-def server_clock(time: int, then: float, now: float) -> int:
-    """The server's multi-media time in ms (32 bits), which was ``time`` at ``then`` (seconds)."""
-    return (time + int((now - then) * 1000)) & 0xFFFFFFFF
 
 
 def packed_clip(clip: Clip) -> array[int] | None:
@@ -86,20 +88,23 @@ def packed_clip(clip: Clip) -> array[int] | None:
 class FrameState(Enum):
     """Where a frame is on its way to the screen."""
 
-    #: It waits until others of its video are decoded.
+    #: It isn't being decoded yet.
     HELD = "held"
     #: Its work has been handed out.
     BEGUN = "begun"
-    #: It is decoded, or never will be.
+    #: There is a picture, or a reason why there is none.
     DONE = "done"
-    #: A newer one was there before its turn: there is nothing to draw.
+    #: Nothing of it is to be drawn: a newer one was there before its turn.
     SKIPPED = "skipped"
 
 
 class Frame:
     """A frame of a video: what is to be decoded, and where the picture goes. Plain data."""
 
-    __slots__ = ("clip", "dest", "generation", "job", "state", "stream_id", "surface_id")
+    __slots__ = (
+        "clip", "dest", "detail", "generation", "job", "picture", "problem", "state", "stream_id",
+        "surface_id",
+    )  # fmt: skip
 
     def __init__(self, stream: Stream, dest: Box, job: MjpegFrame | VideoFrame) -> None:
         self.stream_id = stream.id
@@ -111,19 +116,25 @@ class Frame:
         self.clip = stream.clip
         self.job = job
         self.state = FrameState.HELD
+        self.picture: Decoded | None = None
+        #: Why there is no picture, and what the decoder says of it.
+        self.problem = self.detail = ""
+
+    @property
+    def pixels(self) -> int:
+        """How many there are."""
+        return self.job.width * self.job.height
+
+    @property
+    def is_light(self) -> bool:
+        """Decoding it takes less than the way to a thread and back."""
+        return isinstance(self.job, MjpegFrame) and self.pixels < HEAVY
 
     def hides(self, other: Frame) -> bool:
         """Whether nothing of an earlier frame of the same video is seen behind this one."""
         mine, its = self.dest, other.dest
         inside = mine[0] <= its[0] and mine[1] <= its[1] and its[2] <= mine[2] and its[3] <= mine[3]
         return inside and (self.clip is None or self.clip == other.clip)
-
-
-class Work(NamedTuple):
-    """Something to be computed; the result is for `Streams.finished`, if there is a frame."""
-
-    job: MjpegFrame | VideoFrame | VideoEnd
-    frame: Frame | None
 
 
 class Stream:
@@ -221,13 +232,13 @@ class Report:
         return report
 
 
-def _why_not(result: Decoded | AiospiceError | None) -> str:
+def _why_not(error: AiospiceError) -> str:
     """Why a frame can't be drawn: one of few, so that they can be counted."""
-    if isinstance(result, MissingProgram):
-        return str(result)
-    if isinstance(result, StateError):
+    if isinstance(error, MissingProgram):
+        return "the video needs a library that is missing"
+    if isinstance(error, StateError):
         return "the video waits for a key frame"
-    return "the frame is damaged" if isinstance(result, AiospiceError) else ""
+    return "the frame is damaged"
 
 
 def _cannot_play(stream_id: int) -> display.StreamReport:
@@ -244,6 +255,11 @@ def _cannot_play(stream_id: int) -> display.StreamReport:
     )
 
 
+#: What `Streams.tell` makes of a message.
+Outcome = Stream | Frame | list[Stream] | CannotDraw | RemoteProtocolError | None
+Job = MjpegFrame | VideoFrame | VideoEnd
+
+
 class Streams:
     """The videos of one display channel. Plain data."""
 
@@ -258,15 +274,87 @@ class Streams:
         self.audio_delay: int | None = None
         self._generation = 0
         self._unknown: set[int] = set()
-        self._work: list[Work] = []
+        #: Pixels of frames that were told of and have not been drawn.
+        self.ahead = 0
+        self._work: list[tuple[int, Job]] = []
+        self._computing: dict[int, Frame] = {}
+        self._last_work = 0
         self._reports: list[display.StreamReport] = []
+
+    def tell(self, message: Message, now: float, clock: int) -> Outcome:
+        """Take a message into account, in the order in which they come, each once.
+
+        ``now`` is our clock (seconds), ``clock`` the server's (ms). What it comes to is for the
+        moment when the message is carried out: the video that begins, the frame, the videos that
+        end, or what is wrong.
+        """
+        try:
+            if isinstance(message, (display.StreamData, display.StreamDataSized)):
+                return self.frame(message, now, clock)
+            if isinstance(message, display.StreamCreate):
+                return self.create(message)
+            if isinstance(message, display.StreamDestroy):
+                ended = self.destroy(message.id)
+                return [] if ended is None else [ended]
+            if isinstance(message, display.StreamDestroyAll):
+                return self.destroy_all()
+            if isinstance(message, display.StreamClip):
+                self.clip(message)
+            elif isinstance(message, display.StreamActivateReport):
+                self.activate(message)
+        except (CannotDraw, RemoteProtocolError) as error:
+            return error
+        return None
 
     # What is to be done
 
-    def take_work(self) -> list[Work]:
-        """What is to be computed now, in this order for each video; each once."""
+    def take_work(self) -> list[tuple[int, Job]]:
+        """What is to be computed now, in this order for each video; a number for `computed`."""
         work, self._work = self._work, []
         return work
+
+    def computed(self, number: int, result: Any) -> None:
+        """Work is done; what nobody waits for any more is passed over."""
+        frame = self._computing.pop(number, None)
+        if frame is not None:
+            self._finished(frame, result)
+
+    @staticmethod
+    def mine(number: int) -> bool:
+        """Whether work of that number is that of a video."""
+        return bool(number & _VIDEO_BIT)
+
+    def _hand_out(self, job: Job, frame: Frame | None) -> None:
+        self._last_work += 1
+        number = self._last_work | _VIDEO_BIT
+        self._work.append((number, job))
+        if frame is not None:
+            frame.state = FrameState.BEGUN
+            self._computing[number] = frame
+
+    def picture(self, frame: Frame) -> Decoded | None:
+        """What is to be drawn of a frame, once for each; None: nothing.
+
+        Raises `NotYet` while it is being decoded, and `CannotDraw` when that isn't possible.
+        """
+        if frame.is_light and frame.state is FrameState.HELD:
+            assert isinstance(frame.job, MjpegFrame)
+            self._finished(frame, frame.job.run())
+        if frame.state in (FrameState.HELD, FrameState.BEGUN):
+            raise NotYet()
+        self.ahead -= frame.pixels
+        if frame.problem:
+            raise CannotDraw(frame.problem, frame.detail)
+        return frame.picture
+
+    def reset(self) -> None:
+        """Another server: there are no videos any more, and nobody waits for frames."""
+        self.destroy_all()
+        self._computing.clear()
+        self._unknown.clear()
+        self._reports.clear()
+        self._work = [work for work in self._work if isinstance(work[1], VideoEnd)]
+        self.ahead = 0
 
     def take_reports(self) -> list[display.StreamReport]:
         """What is to be sent, if the server announces `STREAM_REPORT`; each once."""
@@ -333,7 +421,7 @@ class Streams:
         if stream is not None:
             self._begin(stream)
             if stream.codec != MJPEG and stream.handed_out:
-                self._work.append(Work(VideoEnd(self._key(stream)), None))
+                self._hand_out(VideoEnd(self._key(stream)), None)
         return stream
 
     def destroy_all(self) -> list[Stream]:
@@ -368,6 +456,7 @@ class Streams:
         stream.pixels = pixels
         frame = Frame(stream, dest, self._job(stream, message.data, size))
         stream.handed_out += 1
+        self.ahead += frame.pixels
         self._queue(stream, frame)
         return frame
 
@@ -437,25 +526,24 @@ class Streams:
         begun = sum(frame.state is FrameState.BEGUN for frame in stream.waiting)
         ended = self.playing.get(stream.id) is not stream
         for frame in stream.waiting:
-            if frame.state is FrameState.HELD:
+            if frame.state is FrameState.HELD and not frame.is_light:
                 if isinstance(frame.job, MjpegFrame) and begun >= MAX_BEGUN and not ended:
                     break
-                frame.state = FrameState.BEGUN
                 begun += 1
-                self._work.append(Work(frame.job, frame))
+                self._hand_out(frame.job, frame)
 
-    def finished(self, frame: Frame, result: Decoded | AiospiceError | None) -> str:
-        """A frame's work is done; gives why there is nothing to draw, empty when there is.
-
-        ``result`` None: the decoder has nothing to show, or skipped a frame that a newer one hides.
-        """
+    def _finished(self, frame: Frame, result: Decoded | AiospiceError | None) -> None:
+        """None: the decoder has nothing to show, or skipped a frame that a newer one hides."""
         frame.state = FrameState.SKIPPED if result is None else FrameState.DONE
+        if isinstance(result, Decoded):
+            frame.picture = result
+        elif result is not None:
+            frame.problem, frame.detail = _why_not(result), str(result)
         stream = self.playing.get(frame.stream_id)
         if stream is not None and stream.generation == frame.generation:
             stream.waiting = [other for other in stream.waiting if other is not frame]
             self._judge(stream, result)
             self._begin(stream)
-        return _why_not(result)
 
     def _judge(self, stream: Stream, result: Decoded | AiospiceError | None) -> None:
         if result is None:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from aiospice.codecs.image import XRGB, Decoded, check_size
 from aiospice.codecs.jpeg import _library
-from aiospice.errors import DecodeError
+from aiospice.errors import AiospiceError, DecodeError
 
 __all__ = ["MjpegFrame", "decode"]
 
@@ -26,9 +26,12 @@ class MjpegFrame(NamedTuple):
     #: False: the rows of the JPEG image come from the bottom of the picture.
     top_down: bool = True
 
-    def run(self) -> Decoded:
-        """The frame's pixels; raises as `decode`."""
-        return decode(self.data, self.width, self.height, top_down=self.top_down)
+    def run(self) -> Decoded | AiospiceError:
+        """The frame's pixels; what `decode` raises is returned."""
+        try:
+            return decode(self.data, self.width, self.height, top_down=self.top_down)
+        except AiospiceError as error:
+            return error
 
 
 def decode(data: bytes, width: int, height: int, *, top_down: bool = True) -> Decoded:

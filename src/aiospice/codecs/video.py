@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from aiospice.errors import AiospiceError, StateError
+
 __all__ = [
     "CODECS",
     "H264",
@@ -54,11 +56,28 @@ class VideoFrame(NamedTuple):
     #: It hides all of the frame before it, which then needn't be made pixels if it is late.
     covers: bool = False
 
+    @property
+    def stateful(self) -> bool:
+        """It takes what remembers the frames before."""
+        return True
+
+    def run(self) -> AiospiceError:
+        """The answer of a world without decoders."""
+        return StateError(f"a frame of {CODECS.get(self.codec)} takes a decoder, and there is none")
+
 
 class VideoEnd(NamedTuple):
     """A stream is over: its decoder can go. There is no result."""
 
     key: tuple[int, int, int]
+
+    @property
+    def stateful(self) -> bool:
+        """It is for what remembers the frames before."""
+        return True
+
+    def run(self) -> None:
+        """Nothing: without decoders there is nothing to let go."""
 
 
 def is_key_frame(codec: int, data: bytes) -> bool:
