@@ -174,8 +174,6 @@ class Screen:
         display.StreamCreate.number: "_stream_create",
         display.StreamData.number: "_stream_data",
         display.StreamDataSized.number: "_stream_data",
-        display.StreamClip.number: "_stream_told",
-        display.StreamActivateReport.number: "_stream_told",
         display.StreamDestroy.number: "_stream_destroy",
         display.StreamDestroyAll.number: "_stream_destroy",
         display.SurfaceCreate.number: "_surface_create",
@@ -561,10 +559,6 @@ class Screen:
         if isinstance(self._outcome, Exception):
             raise self._outcome
         return self._outcome
-
-    def _stream_told(self, message: Message) -> list[Event]:
-        self._told()
-        return []
 
     def _stream_create(self, message: display.StreamCreate) -> list[Event]:
         stream: Stream = self._told()

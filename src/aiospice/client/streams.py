@@ -409,8 +409,10 @@ class Streams:
         return sum(stream.pixels for stream in self.playing.values() if not stream.problem)
 
     def clip(self, message: display.StreamClip) -> None:
-        """STREAM_CLIP: for the frames behind it. `CannotDraw` for a video that isn't there."""
-        self._found(message.id).clip = packed_clip(message.clip)
+        """STREAM_CLIP: for the frames behind it. A server that was given up on may still send it."""
+        stream = self.playing.get(message.id)
+        if stream is not None:
+            stream.clip = packed_clip(message.clip)
 
     def destroy(self, stream_id: int) -> Stream | None:
         """STREAM_DESTROY; None for a video that isn't there, as upstream passes over it.
@@ -429,9 +431,10 @@ class Streams:
         return [stream for number in list(self.playing) if (stream := self.destroy(number))]
 
     def activate(self, message: display.StreamActivateReport) -> None:
-        """STREAM_ACTIVATE_REPORT. `CannotDraw` for a video that isn't there."""
-        stream = self._found(message.stream_id)
-        stream.report = None if stream.problem else Report(message)
+        """STREAM_ACTIVATE_REPORT; spice-server asks even for a video that it has no codec for."""
+        stream = self.playing.get(message.stream_id)
+        if stream is not None and not stream.problem:
+            stream.report = Report(message)
 
     def frame(
         self, message: display.StreamData | display.StreamDataSized, now: float, clock: int
