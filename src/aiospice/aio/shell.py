@@ -149,26 +149,28 @@ class Shell:
 
     def _compute(self, effect: Compute) -> None:
         """Do the job in a thread: kernels and libraries let go of the interpreter's lock."""
+        if getattr(effect.job, "stateful", False):
+            self._decode(effect.id, effect.job)
+            return
+        done = self._loop.run_in_executor(self._threads(), effect.job.run)
+        done.add_done_callback(lambda future: self._computed(effect.id, future))
+
+    def _threads(self) -> ThreadPoolExecutor:
         if self._pool is None:
             from concurrent.futures import ThreadPoolExecutor
 
             workers = min(4, os.cpu_count() or 1)
             self._pool = ThreadPoolExecutor(workers, thread_name_prefix="aiospice")
-        if getattr(effect.job, "stateful", False):
-            self._decode(effect.id, effect.job)
-            return
-        done = self._loop.run_in_executor(self._pool, effect.job.run)
-        done.add_done_callback(lambda future: self._computed(effect.id, future))
+        return self._pool
 
     def _decode(self, number: int, job: VideoFrame | VideoEnd) -> None:
         """Have a frame decoded by what remembers the frames before it."""
-        assert self._pool is not None
         if self._decoders is None:
             from aiospice.aio.video import Decoders
 
             tell = self._loop.call_soon_threadsafe
             self._decoders = Decoders(
-                self._pool.submit, lambda frame, result: tell(self._decoded, frame, result)
+                self._threads().submit, lambda frame, result: tell(self._decoded, frame, result)
             )
         self._decoders.take(number, job)
 
@@ -228,6 +230,10 @@ class Shell:
         if self._modules:
             import_module(self._modules.pop(0))
             self._loop.call_soon(self._import_one)
+        elif any(codec != 1 for codec in self.core.config.preferred_codecs()):
+            from aiospice.aio.video import prepare
+
+            self._threads().submit(prepare)
 
     def _pump(self, wire: _Wire) -> None:
         """Give the socket one message at a time, as long as the kernel takes it whole."""

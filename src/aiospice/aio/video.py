@@ -10,6 +10,7 @@ PyAV is the extra ``aiospice[video]`` and is imported in a thread when the first
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any
@@ -176,6 +177,12 @@ class _Line:
         self.ended = False
 
 
+def prepare() -> None:
+    """Import PyAV if it is there: it takes some tenths of a second, which no frame should wait."""
+    with contextlib.suppress(MissingProgram):
+        _library()
+
+
 class Decoders:
     """The decoders of a session.
 
@@ -248,10 +255,13 @@ class Decoders:
             result = line.decoder.decode(frame, late=late)
         except AiospiceError as error:
             result = error
+        except Exception as error:  # whatever a library raises, the frame is answered
+            line.decoder.reset()
+            result = DecodeError(f"a frame that PyAV fails at: {error!r}", offset=0)
         self._done(number, result)
         with self._lock:
-            line.running = bool(line.frames)
-            if not line.running and line.ended:
+            line.running = again = bool(line.frames)
+            if not again and line.ended:
                 self._lines.pop(key, None)
-        if line.running:
+        if again:
             self._submit(lambda: self._run(key, line))

@@ -227,8 +227,9 @@ class ClientSession(Moving):
         times += self._next_move_wake()
         times += self._wait_deadlines.values()
         times += self._image_deadlines.values()
-        wakes = (screen.next_wake() for screen in self.screens.values())
-        times += [wake for wake in wakes if wake is not None]
+        if self.phase is not SessionPhase.CLOSED:
+            wakes = (screen.next_wake() for screen in self.screens.values())
+            times += [wake for wake in wakes if wake is not None]
         if self._step is not None:
             times.append(self._step[1])
         return min(times, default=None)
@@ -258,10 +259,9 @@ class ClientSession(Moving):
             return
         self._give_up_waits(self._wait_deadlines, "another channel", now)
         self._give_up_waits(self._image_deadlines, "an image that a GLZ image copies from", now)
-        for number, screen in self.screens.items():
+        for screen in self.screens.values():
             screen.wake(now)
-            if (2, number) in self.channels:
-                self._report(screen)
+            self._report(screen)
         self._wake_move(now)
         self._answer()
 
@@ -516,9 +516,9 @@ class ClientSession(Moving):
 
     def _report(self, screen: Screen) -> None:
         """Tell the server how its videos come out, if it wants to know."""
-        channel = self.channels[2, screen.id]
+        channel = self.channels.get((2, screen.id))
         for report in screen.take_reports():
-            if has(channel.server_caps, DisplayCap.STREAM_REPORT):
+            if channel is not None and has(channel.server_caps, DisplayCap.STREAM_REPORT):
                 channel.send(report)
 
     def _drawn(self, screen: Screen, events: list[Event], now: float) -> None:
