@@ -132,6 +132,16 @@ def test_a_report_leaves_when_its_time_is_over_by_the_newest_clock() -> None:
     server.display.gets_nothing()
 
 
+def test_a_session_that_is_over_wants_no_report_to_be_made() -> None:
+    play = Play()
+    server = start(play)
+    play.connect(server, "display:0")
+    server.display.sends(surface(40, 40), create(), activate(window=100), data(flat(RED)))
+    assert play.core.next_wake() is not None
+    play.core.close()
+    assert play.core.next_wake() is None
+
+
 def test_large_frames_are_computed_and_drawn_in_order() -> None:
     play = Play()
     server = start(play)

@@ -600,3 +600,20 @@ def test_the_state_of_videos_is_plain_data() -> None:
     videos.tell(data(flat(RED)), 0.0, 0)
     copy = pickle.loads(pickle.dumps(videos))
     assert copy.playing[1].waiting[0].job == videos.playing[1].waiting[0].job
+
+
+def test_a_decoder_that_a_library_breaks_in_answers_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from aiospice.aio.video import Decoder, Decoders
+
+    def breaks(*_: object, **__: object) -> None:
+        raise RuntimeError("so it is")
+
+    monkeypatch.setattr(Decoder, "decode", breaks)
+    told: list[tuple[int, Any]] = []
+    decoders = Decoders(lambda run: run(), lambda number, result: told.append((number, result)))
+    decoders.decode(4, VideoFrame((0, 1, 1), VP8, b"x", 16, 16))
+    ((number, result),) = told
+    assert number == 4
+    assert isinstance(result, DecodeError)

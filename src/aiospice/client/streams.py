@@ -409,7 +409,7 @@ class Streams:
         return sum(stream.pixels for stream in self.playing.values() if not stream.problem)
 
     def clip(self, message: display.StreamClip) -> None:
-        """STREAM_CLIP: for the frames behind it. A server that was given up on may still send it."""
+        """STREAM_CLIP, for the frames behind it; passed over for a video that isn't there."""
         stream = self.playing.get(message.id)
         if stream is not None:
             stream.clip = packed_clip(message.clip)
