@@ -18,8 +18,8 @@ from tests.test_png import read_png
 
 import aiospice
 from aiospice.canvas.pixels import FORMAT_NAMES
-from aiospice.client.images import ImageReader
-from aiospice.codecs.glz import GlzWindow, Header, NeedsImage
+from aiospice.client.screen import Screen
+from aiospice.codecs.glz import GlzWindow, NeedsImage
 from aiospice.proof.painter import Painter
 from aiospice.proof.truth import picture_of, shows_the_truth
 
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from tests.conftest import QemuFactory
 
     from aiospice.aio.session import Session
-    from aiospice.canvas.pixels import Pixels
-    from aiospice.wire.images import Image
+    from aiospice.channels.events import Event
+    from aiospice.client.backlog import Run, Waiting
 
 pytestmark = pytest.mark.peers
 
@@ -162,30 +162,25 @@ async def test_images_that_are_kept_are_shown_again(qemu_factory: QemuFactory) -
 
 @pytest.fixture
 def copies(monkeypatch: pytest.MonkeyPatch) -> Counter[tuple[int, int]]:
-    """How often an image of one display copied from one of another: by reader's number."""
+    """How many images of one display were needed by one of another: by their numbers."""
     seen: Counter[tuple[int, int]] = Counter()
-    readers: list[ImageReader] = []
+    at_work = [-1]
     owners: dict[int, int] = {}
-    decode, get, add = ImageReader._glz, GlzWindow.get, GlzWindow.add
+    do, get, add = Screen._do, GlzWindow.get, GlzWindow.add
 
-    def decoding(self: ImageReader, image: Image) -> Pixels:
-        if self not in readers:
-            readers.append(self)
-        readers.append(self)  # the last one is at work
-        try:
-            return decode(self, image)
-        finally:
-            readers.pop()
+    def doing(self: Screen, item: Waiting | Run) -> list[Event]:
+        at_work[0] = self.id
+        return do(self, item)
 
     def getting(self: GlzWindow, image_id: int, place: int) -> bytearray | NeedsImage:
-        seen[readers.index(readers[-1]), owners.get(image_id, -1)] += 1
+        seen[at_work[0], owners.get(image_id, -1)] += 1
         return get(self, image_id, place)
 
-    def adding(self: GlzWindow, header: Header, pixels: bytearray) -> None:
-        owners[header.id] = readers.index(readers[-1])
-        add(self, header, pixels)
+    def adding(self: GlzWindow, image_id: int, window: int, pixels: bytearray) -> None:
+        owners[image_id] = at_work[0]
+        add(self, image_id, window, pixels)
 
-    monkeypatch.setattr(ImageReader, "_glz", decoding)
+    monkeypatch.setattr(Screen, "_do", doing)
     monkeypatch.setattr(GlzWindow, "get", getting)
     monkeypatch.setattr(GlzWindow, "add", adding)
     return seen

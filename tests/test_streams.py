@@ -545,6 +545,7 @@ clips = st.one_of(
 )
 frames = st.sampled_from([flat(RED), flat(GREEN), flat(RED, 8, 8), b"", b"junk", halves()[:99]])
 times = st.integers(0, NONE)
+FLIP: st.SearchStrategy[Any] = st.booleans()
 messages = st.one_of(
     st.builds(
         create,
@@ -573,7 +574,7 @@ def test_whatever_comes_in_whatever_order_ends_well(
     for message in talk:
         table.put(message)
         table.now += 0.001
-        while table.jobs and choice.draw(st.booleans()):
+        while table.jobs and choice.draw(FLIP):
             answer_somehow(table, choice)
     while table.jobs:
         answer_somehow(table, choice)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import re
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -82,6 +83,9 @@ class Stage:
         inside = off[top:bottom, left:right]
         return float(inside.mean(axis=(0, 1)).max()), float(off.sum() - inside.sum())
 
+    def _ended(self, before: int) -> bool:
+        return len(self.happened(StreamEnded)) > before
+
     async def rests(self, box: tuple[int, int, int, int], command: str) -> float:
         """Let the guest move and stop it; the error of the video's last picture.
 
@@ -99,7 +103,7 @@ class Stage:
             assert error < BOUND
             if error:
                 break
-            await self.until(lambda before=before: len(self.happened(StreamEnded)) > before)
+            await self.until(partial(self._ended, before))
         return error
 
 

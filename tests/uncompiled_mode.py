@@ -1,4 +1,4 @@
-"""A pytest plugin (``-p tests.uncompiled_mode``): every module of aiospice runs from its ``.py``."""
+"""A pytest plugin (``-p tests.uncompiled_mode``): all of aiospice runs from its ``.py``."""
 
 from __future__ import annotations
 

@@ -457,7 +457,7 @@ def shapes(p: Painter) -> None:
     edge = tuple(_fixed(v) for v in (10.3, 150.6, 40, 10, 5.5, 151, 200, 10, 260.2, 151))
     p.render.Trapezoids(3, solid, p.picture, form, 0, 0, 1, [struct.pack("<10i", *edge)])
     triangles = _list(
-        "<6i", ([_fixed(p.random.uniform(0, 340)) for _ in range(6)] for _ in "12345")
+        "<6i", (tuple(_fixed(p.random.uniform(0, 340)) for _ in range(6)) for _ in "12345")
     )
     p.render.Triangles(3, solid, p.picture, form, 0, 0, 5, triangles)
 

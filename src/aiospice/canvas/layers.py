@@ -274,7 +274,7 @@ def lay(operator, width, height, target, source, mask, each):
     keep = 5120 if alpha or channels == 1 else 3072
     over = operator == 3
     # Bytes that are taken as they are needn't be fetched.
-    direct = mask is None and not advance - channels and (has_alpha or not alpha and not over)
+    direct = mask is None and not advance - channels and (has_alpha or (not alpha and not over))
     with cython.nogil:
         if once:
             _fetch(
