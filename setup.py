@@ -52,7 +52,7 @@ def extensions() -> list[Extension]:
     if not has_compiler():
         sys.stderr.write("aiospice: no C compiler, so kernels are installed uncompiled (slow)\n")
         return []
-    flags = [] if sys.platform == "win32" else ["-O3"]
+    flags = [] if sys.platform == "win32" else ["-O3", "-g0"]
     modules = [
         Extension(
             Path(path).relative_to(SOURCES).with_suffix("").as_posix().replace("/", "."),

@@ -75,6 +75,18 @@ class _Listener:
             self.waiter.set_result(None)
 
 
+def _warn_if_slow() -> None:
+    from aiospice.client.batch import COMPILED
+
+    if not COMPILED:
+        import logging
+
+        logging.getLogger("aiospice").warning(
+            "the kernels of aiospice are not compiled here, so screens are slow (LZ4 or raw images "
+            "are asked for); install a C compiler, then aiospice again"
+        )
+
+
 def _is_display(event: Any) -> bool:
     return bool(event.key[0] == 2)
 
@@ -139,6 +151,8 @@ class Session:
                 self._shell.abandon()
                 self._end_capture()
             raise
+        if self._shell.core.screens:
+            _warn_if_slow()
         return self
 
     async def _settle(self) -> None:
