@@ -37,6 +37,7 @@ def _prove(buffer, at, step, size, rows):
 
 
 @cython.cfunc
+@cython.inline
 @cython.nogil
 @cython.exceptval(check=False)
 @cython.locals(
@@ -68,6 +69,7 @@ def _wide(tmp, to, pixels, begin, step, alpha, count):
 
 
 @cython.cfunc
+@cython.inline
 @cython.nogil
 @cython.exceptval(check=False)
 @cython.locals(
@@ -111,6 +113,7 @@ def _alphas(tmp, to, pixels, begin, step, alpha, channels, count):
 
 
 @cython.cfunc
+@cython.inline
 @cython.nogil
 @cython.exceptval(check=False)
 @cython.locals(
@@ -131,6 +134,7 @@ def _multiply(tmp, to, one, other, count):
 
 
 @cython.cfunc
+@cython.inline
 @cython.nogil
 @cython.exceptval(check=False)
 @cython.locals(
@@ -164,6 +168,7 @@ def _put(into, at, made, source, tmp, alpha, keep, operator, count):
 
 
 @cython.cfunc
+@cython.inline
 @cython.nogil
 @cython.exceptval(check=False)
 @cython.locals(
