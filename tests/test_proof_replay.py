@@ -138,8 +138,10 @@ async def test_a_client_that_reads_nothing_is_not_waited_for_without_limit() -> 
 async def test_what_is_played_is_what_is_recorded() -> None:
     first = recorded(cursor=packed(cursor.Hide()))
     async with ReplayServer(first) as server:
-        recording = asyncio.create_task(record(server.port, seconds=0.5))
+        begun = asyncio.Event()
+        recording = asyncio.create_task(record(server.port, seconds=0.5, begun=begun))
         await server.ready()
+        assert begun.is_set()
         await server.play()
         second = await recording
     assert (second.display, second.cursor) == (first.display, first.cursor)

@@ -81,7 +81,8 @@ async def play(
             process = await asyncio.create_subprocess_exec(
                 *line,
                 stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
+                # ryll reports nothing there, but complains.
+                stdout=output if client == "ryll" else asyncio.subprocess.PIPE,
                 stderr=output,
                 cwd=folder,
                 env=_environment(bytecode),
@@ -129,9 +130,8 @@ async def _played(
 
 async def _read(process: asyncio.subprocess.Process) -> str:
     """The last line of what the client prints."""
-    assert process.stdout is not None
     last = b""
-    while line := await process.stdout.readline():
+    while process.stdout is not None and (line := await process.stdout.readline()):
         last = line
     return last.decode()
 
