@@ -26,7 +26,7 @@ from aiospice.proof.truth import picture_of, shows_the_truth
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.conftest import QemuFactory
+    from tests.conftest import PairFactory, QemuFactory
 
     from aiospice.aio.session import Session
     from aiospice.channels.events import Event
@@ -238,6 +238,32 @@ async def test_who_comes_late_sees_all(qemu_factory: QemuFactory, first: str) ->
                 await painter.do(f"rects {number}")
                 await shows_the_truth(qemu, session)
                 nothing_left_out(session)
+
+
+@pytest.mark.parametrize(
+    ("vga", "first"), [("std", "mode 1024 768 32"), ("qxl", "qxl 0 1024 768 32")]
+)
+@pytest.mark.parametrize("more", [(), ("zlib-glz-wan-compression=always",)], ids=["", "zlib"])
+async def test_the_screen_stays_right_while_the_machine_moves(
+    qemu_pair: PairFactory, vga: str, first: str, more: tuple[str, ...]
+) -> None:
+    spice = ("image-compression=glz", "streaming-video=off", *more)
+    pair = await qemu_pair(guest="paint", commands=True, vga=vga, echo_port=None, spice=spice)
+    async with Painter(pair.source) as painter:
+        await painter.do(first)
+    async with aiospice.connect(pair.source.address) as session:
+        for turn in range(3):
+            if turn:
+                await pair.migrate()
+            async with Painter(pair.source) as painter:
+                await painter.stop()
+                await shows_the_truth(pair.source, session)
+                for command in ("page 1", "stamp 9 9 90 70 1", "desktop 2", "repeat 5 4 scroll 5"):
+                    await painter.do(command)
+                    await shows_the_truth(pair.source, session)
+                await painter.do("every 2 drag 0")  # what is under way when it moves
+                await painter.do("wait 10")
+        nothing_left_out(session)
 
 
 @pytest.mark.parametrize("asked", [(), ("--compression", "lz4"), ("--compression", "quic")])
