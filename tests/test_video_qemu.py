@@ -22,7 +22,7 @@ from aiospice.proof.truth import picture_of, shows_the_truth
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from tests.conftest import QemuFactory
+    from tests.conftest import PairFactory, QemuFactory
 
     from aiospice.aio.session import Session
     from aiospice.channels.events import Event
@@ -216,3 +216,25 @@ async def test_a_video_that_can_not_be_played_is_sent_as_images(
     assert {event.reason for event in stage.happened(NotDrawn)} <= {
         "the video needs a library that is missing",
     }
+
+
+async def test_a_video_goes_on_in_its_codec_when_the_machine_moves(qemu_pair: PairFactory) -> None:
+    pair = await qemu_pair(guest="paint", commands=True, vga="std", spice=("streaming-video=all",))
+    address = pair.source.address
+    async with (
+        Painter(pair.source) as painter,
+        aiospice.connect(address, channels=("display",), video_codecs=("vp8", "mjpeg")) as session,
+    ):
+        stage = Stage(pair.source, painter, session)
+        task = asyncio.create_task(stage.follow())
+        await painter.do("every 6 photo 64 64 160 120 0")
+        await stage.until(lambda: stage.frames() > 12)
+        await pair.migrate()
+        await stage.until(lambda: stage.happened(StreamEnded))  # the target begins without any
+        await stage.until(lambda: stage.frames() > 12)
+        async with Painter(pair.source) as there:
+            await there.stop()
+        await shows_the_truth(pair.source, session, limit=60)
+        assert {event.codec for event in stage.happened(StreamStarted)} == {VIDEO_CODECS["vp8"]}
+        assert stage.happened(NotDrawn) == []
+        task.cancel()
