@@ -10,8 +10,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = (
-    *("test_codec_quic_small.py", "test_codec_lz.py", "test_codec_glz.py"),
-    *("test_codec_lz4.py", "test_codec_zlib.py", "test_codec_jpeg.py"),
+    *("test_codec_quic.py", "test_codec_quic_small.py", "test_codec_lz.py", "test_codec_glz.py"),
+    *("test_codec_lz4.py", "test_codec_zlib.py", "test_codec_jpeg.py", "test_codec_mjpeg.py"),
+    *("test_canvas_golden.py", "test_canvas_hostile.py", "test_canvas_kernels.py"),
+    *("test_canvas_pixels.py", "test_canvas_pixman.py", "test_canvas_raster.py"),
     *("test_display_batch.py", "test_screen.py", "test_screen_hostile.py", "test_cursor.py"),
 )
 
