@@ -99,9 +99,10 @@ async def dumped(qemu: Qemu, device: str = "") -> tuple[int, int, bytes]:
     path = qemu.folder / "dump.ppm"
     which: dict[str, Any] = {"device": device, "head": 0} if device else {}
     await qemu.qmp.command("screendump", filename=str(path), **which)
-    kind, width, height, top, pixels = path.read_bytes().split(maxsplit=4)
+    kind, size, top, pixels = path.read_bytes().split(b"\n", 3)
     assert (kind, top) == (b"P6", b"255")
-    return int(width), int(height), pixels
+    width, height = map(int, size.split())
+    return width, height, pixels
 
 
 async def true_screen(session: Session, qemu: Qemu, display: int = 0, device: str = "") -> None:

@@ -20,14 +20,14 @@ try:
 except ImportError:
     from aiospice import _cython as cython
 
-from aiospice.codecs.glz_window import decode_small as decode_glz
-
 if cython.compiled:
+    from cython.cimports.aiospice.codecs.glz_window import decode_small as decode_glz
     from cython.cimports.aiospice.codecs.lz_unpack import _unpack as unpack
     from cython.cimports.aiospice.codecs.quic_small import Scratch as _Scratch
     from cython.cimports.aiospice.codecs.quic_small import decode_small
     from cython.cimports.libc.string import memcpy
 else:
+    from aiospice.codecs.glz_window import decode_small as decode_glz
     from aiospice.codecs.lz_unpack import unpack as _unpack_lz
     from aiospice.codecs.quic_small import Scratch as _Scratch
     from aiospice.codecs.quic_small import decode_small
@@ -436,7 +436,7 @@ def _packed(data, view, image, left, job, place, reader):
     if size > left - (at - image) or not _inside(job):
         return None
     if type == 102:
-        found = decode_glz(reader.caches.glz, data, at, size, columns, rows)
+        found = decode_glz(reader.caches.glz, view, at, size, columns, rows)
         if found is not None:
             _tight(job, columns, rows, view[at + 8] & 15 == 9)
             job[10] = found[1]

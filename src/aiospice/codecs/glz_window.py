@@ -11,15 +11,7 @@ from __future__ import annotations
 from array import array
 from typing import TYPE_CHECKING, NamedTuple
 
-from aiospice.codecs.lz_unpack import (
-    ALPHA,
-    NO_IMAGE,
-    PIXEL,
-    SLOTS,
-    WORD_TO_PIXEL,
-    address_of,
-    unpack_shared,
-)
+from aiospice.codecs.lz_unpack import ALPHA, NO_IMAGE, PIXEL, SLOTS, WORD_TO_PIXEL, address_of
 from aiospice.errors import DecodeError
 
 if TYPE_CHECKING:
@@ -30,13 +22,17 @@ else:
     except ImportError:
         from aiospice import _cython as cython
 
+if cython.compiled:
+    from cython.cimports.aiospice.codecs.lz_unpack import _unpack_shared as unpack_shared
+else:
+    from aiospice.codecs.lz_unpack import unpack_shared
+
 __all__ = ["MAX_IMAGES", "GlzWindow", "NeedsImage", "decode_small", "unpack"]
 
 #: Images that a window keeps, of whatever size.
 MAX_IMAGES = 1 << 16
 _REASONS = ("", "a copy from outside of an image", "more pixels than the image has")
-_RGB16, _RGB24, _RGBA = 6, 7, 9
-_NEEDS = 3
+_RGB16, _RGBA = 6, 9
 #: Pixels of an image that `decode_small` takes.
 _SMALL = 65536
 
@@ -78,15 +74,14 @@ class GlzWindow:
         self._item = memoryview(array("q", bytes(32)))
         self._place = memoryview(array("q", bytes(16)))
 
-    def __getstate__(self):
-        """All but places in memory."""
-        left_out = ("_table", "_views", "_item", "_place")
-        return {name: value for name, value in self.__dict__.items() if name not in left_out}
+    def __reduce__(self):
+        """Pickle all but places in memory."""
+        state = (self.pixels, self._images, self._windows, self._next, self._oldest)
+        return GlzWindow, (self.limit,), state
 
     def __setstate__(self, state):
         """As it was."""
-        self.__dict__.update(state)
-        self._forget_places()
+        self.pixels, self._images, self._windows, self._next, self._oldest = state
 
     def __len__(self):
         """Images that are kept."""
@@ -168,39 +163,94 @@ class GlzWindow:
         view = memoryview(pixels)
         slot = image_id % SLOTS
         self._views[slot] = view
-        row = array("q", (image_id, len(view) // 4, address_of(view)))
-        self._table[3 * slot : 3 * slot + 3] = row
+        self._table[3 * slot] = image_id
+        self._table[3 * slot + 1] = len(view) // 4
+        self._table[3 * slot + 2] = address_of(view)
         return None
 
 
+@cython.locals(
+    window=GlzWindow,
+    view="const unsigned char[::1]",
+    target="unsigned char[::1]",
+    place="long long[::1]",
+    item="long long[::1]",
+    image_id=cython.longlong,
+    start=cython.Py_ssize_t,
+    type=cython.int,
+    kind=cython.int,
+    passes=cython.int,
+    status=cython.int,
+)
 def unpack(window, data, start, out, type, image_id):
     """Unpack the stream at ``start`` into ``out``, four bytes a pixel.
 
     Returns where it ends, or `NeedsImage`. Raises `DecodeError`.
     """
-    place, item, target = window._place, window._item, memoryview(out)
+    view, target = memoryview(data), memoryview(out)
+    place, item = window._place, window._item
     place[0] = start
     item[3] = image_id
-    kinds = (WORD_TO_PIXEL if type == _RGB16 else PIXEL,)
-    if type == _RGBA:
-        kinds = (PIXEL, ALPHA)
-    for kind in kinds:
+    kind = WORD_TO_PIXEL if type == _RGB16 else PIXEL
+    passes = 2 if type == _RGBA else 1
+    while passes:
         place[1] = 0
         while True:
             try:
                 status = unpack_shared(
-                    data, place, target, kind, window._table, item, window._views
+                    view, place, target, kind, window._table, item, window._views
                 )
             except IndexError:
                 raise DecodeError("the GLZ image ends too early", offset=len(data)) from None
             if status == 0:
                 break
-            if status != _NEEDS:
+            if status != 3:
                 raise DecodeError(_REASONS[status], offset=place[0])
             needs = window.fetch(image_id - item[1], place[0])
             if needs is not None:
                 return needs
+        kind = ALPHA
+        passes -= 1
     return place[0]
+
+
+@cython.cfunc
+@cython.locals(
+    window=GlzWindow,
+    data="const unsigned char[::1]",
+    out="unsigned char[::1]",
+    start=cython.Py_ssize_t,
+    type=cython.int,
+    image_id=cython.longlong,
+    place="long long[::1]",
+    item="long long[::1]",
+    kind=cython.int,
+    status=cython.int,
+)
+@cython.returns(cython.int)
+def _unpack_small(window, data, start, out, type, image_id):
+    """Unpack as `unpack` does; 0, or not 0 for whatever has to wait or is wrong."""
+    if not cython.compiled:
+        data, out = memoryview(data), memoryview(out)
+    place, item = window._place, window._item
+    place[0] = start
+    item[3] = image_id
+    kind = 4
+    try:
+        while True:
+            place[1] = 0
+            status = 3
+            while status == 3:
+                status = unpack_shared(
+                    data, place, out, kind, window._table, item, window._views
+                )
+                if status == 3 and window.fetch(image_id - item[1], 0) is not None:
+                    return 3
+            if status or type != 9 or kind == 1:
+                return status
+            kind = 1
+    except (IndexError, DecodeError):
+        return 1
 
 
 @cython.cfunc
@@ -215,17 +265,8 @@ def _u32(data, at):
     return data[at] << 24 | data[at + 1] << 16 | data[at + 2] << 8 | data[at + 3]
 
 
-@cython.locals(
-    view="const unsigned char[::1]",
-    start=cython.Py_ssize_t,
-    size=cython.Py_ssize_t,
-    width=cython.Py_ssize_t,
-    height=cython.Py_ssize_t,
-    type=cython.int,
-    high=cython.longlong,
-    image_id=cython.longlong,
-    before=cython.longlong,
-)
+@cython.locals(type=cython.int, high=cython.longlong, image_id=cython.longlong, out=bytearray)
+@cython.locals(before=cython.longlong)
 def decode_small(window, data, start, size, width, height):
     """Decode an image of ``size`` bytes at ``start`` whose size in pixels is known to be small.
 
@@ -235,25 +276,24 @@ def decode_small(window, data, start, size, width, height):
     """
     if size < 34 or width * height > _SMALL:
         return None
-    view = memoryview(data)[start : start + size]
-    type = view[8] & 15
-    if _u32(view, 0) != 0x20205A4C or _u32(view, 4) != 0x00010001:
+    type = data[start + 8] & 15
+    if _u32(data, start) != 0x20205A4C or _u32(data, start + 4) != 0x00010001:
         return None
-    if (type != 8 and type != 9) or _u32(view, 21) >> 30:
+    if (type != 8 and type != 9) or _u32(data, start + 21) >> 30:
         return None
-    if _u32(view, 9) != width or _u32(view, 13) != height or _u32(view, 17) != 4 * width:
+    if _u32(data, start + 9) != width or _u32(data, start + 13) != height:
         return None
-    high = _u32(view, 21)
-    image_id = high << 32 | _u32(view, 25)
-    before = _u32(view, 29)
-    if before > image_id or image_id in window:
+    if _u32(data, start + 17) != 4 * width:
+        return None
+    high = _u32(data, start + 21)
+    image_id = high << 32 | _u32(data, start + 25)
+    before = _u32(data, start + 29)
+    if before > image_id or image_id in window._images:
         return None
     out = bytearray(4 * width * height)
-    try:
-        end = unpack(window, view, 33, out, type, image_id)
-    except DecodeError:
+    if _unpack_small(window, data, start + 33, out, type, image_id) != 0:
         return None
-    if isinstance(end, NeedsImage):
+    if window._place[0] > start + size:
         return None
     window.add(image_id, before, out)
-    return out, view[8] > 15
+    return out, data[start + 8] > 15
