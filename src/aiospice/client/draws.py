@@ -237,9 +237,17 @@ class Draws:
         for image in images_of(message):
             self.reader.touch(image, format)
 
-    def pattern(self, brush: Brush, surface: Pixels) -> Pixels | None:
-        """The image that a brush paints with, None for one that doesn't."""
-        return self.source(brush.body.pat, surface) if isinstance(brush.body, Pattern) else None
+    def pattern(self, brush: Brush, surface: Pixels, *, used: bool = True) -> Pixels | None:
+        """The image that a brush paints with, None for one that doesn't.
+
+        The image of one that isn't ``used`` is kept for draws that follow.
+        """
+        if not isinstance(brush.body, Pattern):
+            return None
+        if used:
+            return self.source(brush.body.pat, surface)
+        self.reader.touch(brush.body.pat, surface.format)
+        return None
 
     def paint(self, area: Area, brush: Brush, pattern: Pixels | None, rop: int) -> int:
         """Lay a brush over an area; a brush of type NONE counts as colour 0."""
@@ -390,15 +398,16 @@ class Draws:
             return _NOTHING
         depth = _depth(string.flags)
         ground = [box for box in [intersect(box, back) for box in area.region] if box is not None]
-        back_pattern = self.pattern(message.back_brush, surface) if has_back and ground else None
         body = message.fore_brush.body
         glyphs = [_glyph(glyph) for glyph in string.glyphs]
+        # In the order of the message: what the first brush brings, the second may take from caches.
         fore = self.ink(message.fore_brush, surface, around, _corner(glyphs))
+        back_pattern = self.pattern(message.back_brush, surface, used=has_back and bool(ground))
         done = 0
         if has_back and ground:
             done = self.paint(Area(surface, ground), message.back_brush, back_pattern, raster.COPY)
-        top_down = bool(string.flags & draw.StringFlags.RASTER_TOP_DOWN)
-        mask = blend.string_mask(glyphs, depth, around, top_down=top_down)
+        # The flag RASTER_TOP_DOWN is passed over, as spice-server and spice-gtk do.
+        mask = blend.string_mask(glyphs, depth, around)
         if mask is None or body is None:
             return ground if has_back else [], done
         if isinstance(fore, int):
