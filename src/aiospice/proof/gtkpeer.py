@@ -25,47 +25,51 @@ from aiospice.client.picture import Picture
 from aiospice.errors import LocalError, MissingProgram, SessionLost, SpiceTimeout
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 __all__ = ["GtkPeer", "build", "parse_ppm"]
 
 _SOURCE = Path(__file__).with_name("native") / "gtkpeer.c"
-_LIBRARY = "spice-client-glib-2.0"
+_LIBRARIES = {"spice-client-glib-2.0": "libspice-client-glib-2.0-dev"}
 
 
-def build() -> Path:
+def build(source: Path = _SOURCE, libraries: Mapping[str, str] = _LIBRARIES) -> Path:
     """Return the path of the compiled program, compiling it first if need be.
 
-    Raises `MissingProgram`, which names the Debian package, when a tool is missing.
+    ``libraries``: what pkg-config calls them, and Debian's package of each. Raises
+    `MissingProgram`, which names the package, when a tool or a library is missing.
     """
     for program in ("gcc", "pkg-config"):
         if shutil.which(program) is None:
             raise MissingProgram(f"{program} isn't installed: install {program} (Debian)")
-    asked = ["pkg-config", "--cflags", "--libs", _LIBRARY]
-    flags = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=20)
-    if flags.returncode:
-        raise MissingProgram(f"{_LIBRARY} isn't installed: install lib{_LIBRARY}-dev (Debian)")
+    flags = ""
+    for library, package in libraries.items():
+        asked = ["pkg-config", "--cflags", "--libs", library]
+        found = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=20)
+        if found.returncode:
+            raise MissingProgram(f"{library} isn't installed: install {package} (Debian)")
+        flags += found.stdout
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "aiospice"
     cache.mkdir(parents=True, exist_ok=True)
-    version = hashlib.sha256(_SOURCE.read_bytes() + flags.stdout.encode()).hexdigest()[:16]
-    path = cache / f"gtkpeer-{version}"
+    version = hashlib.sha256(source.read_bytes() + flags.encode()).hexdigest()[:16]
+    path = cache / f"{source.stem}-{version}"
     if not path.exists():
-        _compile(path, flags.stdout.split())
+        _compile(source, path, flags.split())
     return path
 
 
-def _compile(path: Path, flags: Sequence[str]) -> None:
+def _compile(source: Path, path: Path, flags: Sequence[str]) -> None:
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        made = Path(folder) / "gtkpeer"
+        made = Path(folder) / source.stem
         done = subprocess.run(
-            ["gcc", "-O2", "-Wall", "-o", str(made), str(_SOURCE), *flags],
+            ["gcc", "-O2", "-Wall", "-o", str(made), str(source), *flags],
             capture_output=True,
             text=True,
             check=False,
             timeout=120,
         )
         if done.returncode:
-            raise MissingProgram(f"gtkpeer.c doesn't compile here:\n{done.stderr[-2000:]}")
+            raise MissingProgram(f"{source.name} doesn't compile here:\n{done.stderr[-2000:]}")
         made.rename(path)
 
 
