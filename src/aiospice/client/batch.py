@@ -51,11 +51,8 @@ _DESCRIPTOR: cython.int = 18
 _BITMAP: cython.int = 18
 #: Pixels of a packed image that is unpacked here; `Scratch` has room for as many.
 _SMALL: cython.int = 65536
-_NAMES = {0: "BITMAP", 1: "QUIC", 101: "LZ_RGB", 102: "GLZ_RGB", 103: "FROM_CACHE"} | {
-    105: "JPEG",
-    107: "ZLIB_GLZ_RGB",
-    109: "LZ4",
-}
+# By what comes out of `_slot`.
+_NAMES = ("BITMAP", "QUIC", "LZ_RGB", "GLZ_RGB", "FROM_CACHE", "JPEG", "ZLIB_GLZ_RGB", "LZ4")
 
 
 class Changes:
@@ -398,6 +395,17 @@ def _whole(job, pixels):
 
 
 @cython.cfunc
+@cython.inline
+@cython.locals(type=cython.int)
+@cython.returns(cython.int)
+def _slot(type):
+    """A small number for each type of image that is drawn here."""
+    if type < 2:
+        return type
+    return type - 99 if type < 104 else (type - 95) // 2
+
+
+@cython.cfunc
 @cython.locals(view="const unsigned char[::1]", image=cython.Py_ssize_t, low=cython.ulonglong)
 @cython.returns(cython.ulonglong)
 def _number(view, image):
@@ -405,6 +413,35 @@ def _number(view, image):
     low = _u32(view, image)
     high: cython.ulonglong = _u32(view, image + 4)
     return high << 32 | low
+
+
+@cython.cfunc
+@cython.locals(job="long long[::1]", columns="long long", rows="long long", type=cython.int)
+def _glz(job, columns, rows, type, found):
+    """The pixels of a GLZ image that was found, whose header has that byte of type."""
+    _tight(job, columns, rows, type & 15 == 9)
+    job[10] = found[1]
+    return found[0]
+
+
+@cython.cfunc
+@cython.locals(
+    view="const unsigned char[::1]",
+    at=cython.Py_ssize_t,
+    size="long long",
+    columns="long long",
+    rows="long long",
+    job="long long[::1]",
+)
+def _lz4(data, view, at, size, columns, rows, reader, job):
+    """The pixels of an LZ4 image of one block; None if it isn't one, or damaged."""
+    if size < 7 or (view[at + 1] != 8 and view[at + 1] != 9) or _big(view, at + 2) != size - 6:
+        return None
+    found = reader.unpack_block(data[at + 6 : at + size], 4 * columns * rows)
+    if found is not None:
+        _tight(job, columns, rows, view[at + 1] == 9)
+        job[10] = view[at]
+    return found
 
 
 @cython.cfunc
@@ -436,20 +473,18 @@ def _packed(data, view, image, left, job, place, reader):
     if size > left - (at - image) or not _inside(job):
         return None
     if type == 102:
-        found = decode_glz(reader.caches.glz, view, at, size, columns, rows)
-        if found is not None:
-            _tight(job, columns, rows, view[at + 8] & 15 == 9)
-            job[10] = found[1]
-            found = found[0]
-        return found
+        window = reader.window or reader.find_window()
+        found = decode_glz(window, view, at, size, columns, rows)
+        return None if found is None else _glz(job, columns, rows, view[at + 8], found)
     if type == 107:
         stream = reader.inflated(data[at : at + size], _u32(view, at - 8))
-        found = stream and decode_glz(reader.caches.glz, stream, 0, len(stream), columns, rows)
-        if found:
-            _tight(job, columns, rows, stream[8] & 15 == 9)
-            job[10] = found[1]
-            found = found[0]
-        return found
+        window = reader.window or reader.find_window()
+        found = stream and decode_glz(window, stream, 0, len(stream), columns, rows)
+        return _glz(job, columns, rows, stream[8], found) if found else None
+    if type == 109:
+        found = _lz4(data, view, at, size, columns, rows, reader, job)
+        if found is not None:
+            return found
     if type == 105 or type == 109:
         found = reader.quick(type, columns, rows, data[at : at + size])
         job[16] = found is not None and found.format == 96
@@ -471,9 +506,10 @@ def _packed(data, view, image, left, job, place, reader):
     left="long long",
     job="long long[::1]",
     place="long long[::1]",
+    tally="long long[::1]",
     type=cython.int,
 )
-def _image(data, view, image, left, job, place, reader):
+def _image(data, view, image, left, job, place, tally, reader):
     """What the image at ``image`` is drawn from; as `_packed`. Keeps it if that is asked for."""
     type = view[image + 8]
     if view[image + 9] > 1:  # what more may be asked for than to keep it
@@ -487,7 +523,7 @@ def _image(data, view, image, left, job, place, reader):
     else:
         found = _packed(data, view, image, left, job, place, reader)
     if found is not None:
-        reader.counts[_NAMES[type]] = reader.counts.get(_NAMES[type], 0) + 1
+        tally[_slot(type)] += 1
         if view[image + 9] and type != 103:
             reader.keep_rows(_number(view, image), type, found, job)
     return found
@@ -510,8 +546,14 @@ def _image(data, view, image, left, job, place, reader):
     pixels="long long",
     width="long long",
     height="long long",
+    left="long long",
+    top="long long",
+    right="long long",
+    bottom="long long",
+    shown="long long",
     job="long long[::1]",
     place="long long[::1]",
+    tally="long long[::1]",
 )
 def run(data, surfaces, primary, reader, slow):
     """Draw the messages of ``data``: whole ones with their mini headers, one behind the other.
@@ -522,6 +564,8 @@ def run(data, surfaces, primary, reader, slow):
     or `STOP`, which ends the run behind that message. Returns `Changes`.
     """
     changes = Changes()
+    left = top = 1 << 30
+    right = bottom = -1
     view = memoryview(data)
     end = len(view)
     at = 0
@@ -531,6 +575,7 @@ def run(data, surfaces, primary, reader, slow):
     target = bytearray(4)
     job = array("q", bytes(8 * _JOB))
     place = array("q", bytes(8))
+    tally = array("q", bytes(64))
     shown = -1 if primary is None else primary
     while at < end:
         number = view[at] | view[at + 1] << 8
@@ -550,22 +595,26 @@ def run(data, surfaces, primary, reader, slow):
                     known = surface_id
             image = _look(view, body, size, job) if known >= 0 else 0
             if image:
-                found = _image(data, view, body + image, size - image, job, place, reader)
+                found = _image(data, view, body + image, size - image, job, place, tally, reader)
                 if found is not None:
                     source = view if found is data else found
                     pixels += _draw(view, body, source, target, width, height, job)
                     draws += 1
                     if known == shown:
-                        changes.left = min(changes.left, job[11])
-                        changes.top = min(changes.top, job[12])
-                        changes.right = max(changes.right, job[13])
-                        changes.bottom = max(changes.bottom, job[14])
+                        left = min(left, job[11])
+                        top = min(top, job[12])
+                        right = max(right, job[13])
+                        bottom = max(bottom, job[14])
                     continue
         known = -1
         after = slow(number, data[body:at])
         if after == -2:
             break
         shown = after
+    for number in range(8):
+        if tally[number]:
+            reader.count(_NAMES[number], tally[number])
+    changes.left, changes.top, changes.right, changes.bottom = left, top, right, bottom
     changes.at = at
     changes.count = count
     changes.draws = draws

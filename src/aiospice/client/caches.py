@@ -167,4 +167,5 @@ class Caches:
     def clear(self) -> None:
         """Forget everything: for a session that starts over with a server that knows nothing."""
         self.images.clear()
-        self._glz = None
+        if self._glz is not None:
+            self._glz.clear()

@@ -26,6 +26,7 @@ from aiospice.wire.images import (
 
 if TYPE_CHECKING:
     from aiospice.client.caches import Caches, PaletteCache
+    from aiospice.codecs.glz_window import GlzWindow
     from aiospice.codecs.quic_small import Scratch
 
 __all__ = ["MAX_JOBS", "MAX_JOB_PIXELS", "CannotDraw", "ImageReader", "NotYet", "Reading"]
@@ -107,6 +108,8 @@ class ImageReader:
         self.counts: dict[str, int] = {}
         #: Where kernels unpack small images, None until there is one.
         self.scratch: Scratch | None = None
+        #: The window of GLZ images, for kernels; None until there is one.
+        self.window: GlzWindow | None = None
         self._last_job = 0
 
     def clear(self) -> None:
@@ -207,6 +210,21 @@ class ImageReader:
         self.scratch = Scratch()
         return self.scratch
 
+    def find_window(self) -> GlzWindow:
+        """Find the window of GLZ images."""
+        self.window = self.caches.glz
+        return self.window
+
+    def unpack_block(self, block: bytes, size: int) -> bytes | None:
+        """Unpack a block of LZ4 to exactly ``size`` bytes; None as with `quick`."""
+        from aiospice.codecs.lz4 import unpack_block
+
+        return unpack_block(block, size)
+
+    def count(self, name: str, images: int) -> None:
+        """So many more images have come."""
+        self.counts[name] = self.counts.get(name, 0) + images
+
     def quick(self, type: int, width: int, height: int, data: bytes) -> Pixels | None:
         """Decode an image; None for one that is damaged, or has to be decoded another way."""
         result = DecodeJob(type, width, height, data).run()
@@ -230,8 +248,7 @@ class ImageReader:
     # Decoding
 
     def _count(self, image: Image) -> None:
-        name = _NAMES[image.descriptor.type]
-        self.counts[name] = self.counts.get(name, 0) + 1
+        self.count(_NAMES[image.descriptor.type], 1)
 
     def _decoded(self, image: Image, target: int) -> Pixels:
         body = image.body

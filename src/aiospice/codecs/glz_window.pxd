@@ -15,6 +15,8 @@ cdef class GlzWindow:
     cpdef get(self, long long image_id, Py_ssize_t place)
     cpdef add(self, long long image_id, long long window, bytearray pixels)
     cpdef fetch(self, long long image_id, Py_ssize_t place)
+    cdef _drop(self, long long oldest)
+    cdef _forget(self, long long image_id)
 
 
 cpdef decode_small(

@@ -131,13 +131,16 @@ class GlzWindow:
             self.add(image_id, window, bytearray())
 
     def _drop(self, oldest):
-        if oldest - self._oldest <= 2 * len(self._images):
-            old = [known for known in range(self._oldest, oldest) if known in self._images]
-        else:
-            old = [known for known in self._images if known < oldest]
-        for image_id in old:
-            self._forget(image_id)
+        known: cython.longlong = self._oldest
         self._oldest = oldest
+        if oldest - known > 2 * len(self._images):
+            for image_id in [image_id for image_id in self._images if image_id < oldest]:
+                self._forget(image_id)
+            return
+        while known < oldest:
+            if known in self._images:
+                self._forget(known)
+            known += 1
 
     def _forget(self, image_id):
         self.pixels -= len(self._images.pop(image_id)) // 4
@@ -241,9 +244,7 @@ def _unpack_small(window, data, start, out, type, image_id):
             place[1] = 0
             status = 3
             while status == 3:
-                status = unpack_shared(
-                    data, place, out, kind, window._table, item, window._views
-                )
+                status = unpack_shared(data, place, out, kind, window._table, item, window._views)
                 if status == 3 and window.fetch(image_id - item[1], 0) is not None:
                     return 3
             if status or type != 9 or kind == 1:

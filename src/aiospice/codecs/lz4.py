@@ -15,7 +15,7 @@ from aiospice.errors import DecodeError, MissingProgram
 if TYPE_CHECKING:
     Buffer = bytes | bytearray | memoryview
 
-__all__ = ["FORMAT_16", "FORMAT_24", "FORMAT_32", "FORMAT_RGBA", "decode", "encode"]
+__all__ = ["FORMAT_16", "FORMAT_24", "FORMAT_32", "FORMAT_RGBA", "decode", "encode", "unpack_block"]
 
 #: ``SPICE_BITMAP_FMT_*``: 16 bit little endian; B G R; B G R and an unused byte, or alpha.
 FORMAT_16, FORMAT_24, FORMAT_32, FORMAT_RGBA = 6, 7, 8, 9
@@ -23,6 +23,7 @@ _BYTES = {FORMAT_16: 2, FORMAT_24: 3, FORMAT_32: 4, FORMAT_RGBA: 4}
 _FORMATS = {FORMAT_16: RGB555, FORMAT_24: XRGB, FORMAT_32: XRGB, FORMAT_RGBA: ARGB}
 _HISTORY = 1 << 16
 _EXPANSION = 255
+_block: Any = None
 
 
 def _library() -> Any:
@@ -85,6 +86,22 @@ def _blocks(view: memoryview, out: bytearray, limit: int) -> None:
         done += len(rows)
     if done != len(out):
         raise DecodeError(f"{done} bytes of {len(out)}", offset=len(view))
+
+
+def unpack_block(data: Buffer, size: int) -> bytes | None:
+    """Unpack the only block of an image to exactly ``size`` bytes; None if that can't be."""
+    global _block
+    if size > _EXPANSION * len(data):
+        return None
+    try:
+        if _block is None:
+            _block = _library()
+        rows: bytes = _block.decompress(data, uncompressed_size=size)
+    except MissingProgram:
+        return None
+    except _block.LZ4BlockError:
+        return None
+    return rows if len(rows) == size else None
 
 
 def encode(
