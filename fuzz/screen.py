@@ -93,7 +93,7 @@ def one(data: bytes) -> None:
     try:
         for event in channel.receive(data, 0.0):
             if isinstance(event, DisplayBatch):
-                screen.apply_batch(event.data, event.count)
+                screen.apply_batch(event.data, event.begin, event.end, event.count)
             for number, job in screen.take_jobs():
                 screen.computed(number, job.run())
     except RemoteProtocolError:

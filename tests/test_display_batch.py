@@ -30,6 +30,7 @@ from aiospice.wire.images import (
     ImageDescriptor,
     LzPltData,
     QMask,
+    SurfaceImage,
     ZlibGlzData,
 )
 from aiospice.wire.message import SERVER, Message
@@ -52,6 +53,18 @@ def screen(format: int = display.SurfaceFormat.XRGB32) -> Screen:
         display.SurfaceCreate(surface_id=0, width=WIDTH, height=HEIGHT, format=format, flags=1)
     )
     return shown
+
+
+def carried_out(module: Any, data: bytes, shown: Screen, slow: Any) -> Any:
+    """What a run has done; around it there are other bytes."""
+    around = b"\x30\x01" * 3
+    end = len(around) + len(data)
+    surfaces = shown.surfaces
+    changes = module.run(
+        around + data + around, len(around), end, surfaces, shown.primary, shown._reader, slow
+    )
+    assert changes.at <= end
+    return changes
 
 
 @st.composite
@@ -100,13 +113,51 @@ def copies(pick: st.DrawFn) -> Message:
     )
 
 
+def moves() -> st.SearchStrategy[Message]:
+    """COPY_BITS of any overlap, from within the surface and from beyond it."""
+    place = st.integers(-12, 45)
+
+    def make(left: int, top: int, width: int, height: int, x: int, y: int) -> Message:
+        box = Rect(top=top, left=left, bottom=top + height, right=left + width)
+        base = DisplayBase(surface_id=0, box=box, clip=Clip(type=0, rects=()))
+        return display.CopyBits(base=base, src_pos=Point(x=x, y=y))
+
+    size = st.integers(0, 30)
+    return st.builds(make, place, place, size, size, place, place)
+
+
+def layers() -> st.SearchStrategy[Message]:
+    """DRAW_COPYs from another surface, or from the one that is drawn on."""
+    place = st.integers(-12, 45)
+
+    def make(number: int, left: int, top: int, x: int, y: int) -> Message:
+        head = ImageDescriptor(id=0, type=104, flags=0, width=WIDTH, height=HEIGHT)
+        return draw.DrawCopy(
+            base=DisplayBase(
+                surface_id=0,
+                box=Rect(left=left, top=top, right=left + 9, bottom=top + 7),
+                clip=Clip(type=0, rects=()),
+            ),
+            src_bitmap=Image(descriptor=head, body=SurfaceImage(surface_id=number)),
+            src_area=Rect(left=x, top=y, right=x + 9, bottom=y + 7),
+            rop_descriptor=8,
+            scale_mode=0,
+            mask=QMask(flags=0, pos=Point(x=0, y=0), bitmap=None),
+        )
+
+    return st.builds(make, st.sampled_from([0, 1, 1, 2, 5]), place, place, place, place)
+
+
 def fills() -> st.SearchStrategy[Message]:
     from aiospice.wire.images import Brush, SolidColor
 
     def make(left: int, top: int, color: int) -> Message:
         box = Rect(top=top, left=left, bottom=top + 5, right=left + 5)
+        clip = Clip(type=0, rects=())
+        if color & 1:
+            clip = Clip(type=1, rects=(box.replace(right=left + 2), box.replace(left=left + 3)))
         return draw.DrawFill(
-            base=DisplayBase(surface_id=0, box=box, clip=Clip(type=0, rects=())),
+            base=DisplayBase(surface_id=0, box=box, clip=clip),
             brush=Brush(type=1, body=SolidColor(color=color)),
             rop_descriptor=8,
             mask=QMask(flags=0, pos=Point(x=0, y=0), bitmap=None),
@@ -118,11 +169,20 @@ def fills() -> st.SearchStrategy[Message]:
 @pytest.mark.parametrize("module", BATCHES, ids=["imported", "uncompiled"])
 @pytest.mark.parametrize("format", [32, 96, 16])
 @settings(max_examples=150)
-@given(messages=st.lists(st.one_of(copies(), fills()), max_size=6))
+@given(messages=st.lists(st.one_of(copies(), fills(), moves(), layers()), max_size=6))
 def test_a_run_draws_what_its_messages_draw(
     module: Any, format: int, messages: list[Message]
 ) -> None:
     slowly, at_once = screen(format), screen(format)
+    for shown in (slowly, at_once):
+        for number, other in ((1, format), (2, 80)):
+            shown.apply(
+                display.SurfaceCreate(
+                    surface_id=number, width=WIDTH, height=HEIGHT, format=other, flags=0
+                )
+            )
+            pixels: Any = shown.surfaces[number].data
+            pixels[:] = bytes(place * 7 & 255 for place in range(len(pixels)))
     for message in messages:
         slowly.apply(message)
 
@@ -133,7 +193,7 @@ def test_a_run_draws_what_its_messages_draw(
         return at_once.primary
 
     data = b"".join(framed(message) for message in messages)
-    changes = module.run(data, at_once.surfaces, at_once.primary, at_once._reader, slow)
+    changes = carried_out(module, data, at_once, slow)
     assert bytes(at_once.surfaces[0].data) == bytes(slowly.surfaces[0].data)
     assert at_once.draws + changes.draws == slowly.draws
     assert at_once.pixels + changes.pixels == slowly.pixels
@@ -165,7 +225,7 @@ def test_a_damaged_message_is_read_like_one_by_one(
 
     data = pack_header(True, 0, 304, len(body)) + bytes(body)
     ends = outcome(lambda: slowly.apply(draw.DrawCopy.parse(bytes(body))))
-    assert outcome(lambda: module.run(data, at_once.surfaces, 0, at_once._reader, slow)) == ends
+    assert outcome(lambda: carried_out(module, data, at_once, slow)) == ends
     assert bytes(at_once.surfaces[0].data) == bytes(slowly.surfaces[0].data)
 
 
@@ -273,11 +333,11 @@ def test_packed_images_are_drawn_as_one_by_one(
         return 0
 
     data = b"".join(pack_header(True, 0, 304, len(body)) + bytes(body) for body in bodies)
-    changes = module.run(data, at_once.surfaces, 0, at_once._reader, slow)
+    changes = carried_out(module, data, at_once, slow)
     assert bytes(at_once.surfaces[0].data) == bytes(slowly.surfaces[0].data)
     assert at_once.not_drawn == slowly.not_drawn
     assert at_once.images == slowly.images
-    assert (changes.at, changes.count) == (len(data), len(bodies))
+    assert (changes.at, changes.count) == (len(data) + 6, len(bodies))
     missing = [event for found in events for event in found if isinstance(event, NotDrawn)]
     assert [event for event in told if isinstance(event, NotDrawn)] == missing
     for number in range(1, 5):
@@ -299,7 +359,8 @@ def test_common_images_need_no_message_object() -> None:
         def slow(number: int, body: bytes) -> int:
             raise AssertionError("the slow way was taken")
 
-        changes = batch_module.run(framed(message), at_once.surfaces, 0, at_once._reader, slow)
+        data = framed(message)
+        changes = carried_out(batch_module, data, at_once, slow)
         assert changes.pixels == 81
         dictionary.clear()
         dictionary.next_id = 0
@@ -346,4 +407,6 @@ def test_acknowledgements_are_the_same_for_runs_and_single_messages() -> None:
         while data := channel.take():
             sent[-1].append(data)
     assert sent[0] == sent[1]
-    assert len([data for data in sent[0] if data == framed(common.Ack())]) == 3
+    answers = Framing(2, True, b"".join(sent[0]))
+    numbers = [frame[0] for frame in iter(answers.next, None)]
+    assert numbers.count(common.Ack.number) == 3

@@ -30,10 +30,15 @@ class DisplayMessage(Event):
 
 
 class DisplayBatch(Event):
-    """A run of such messages, as they came: with mini headers, one behind the other."""
+    """A run of such messages, as they came: with mini headers, one behind the other.
+
+    They are ``data`` from ``begin`` to ``end``; nobody writes to it any more.
+    """
 
     key: tuple[int, int]
-    data: bytes
+    data: bytes | bytearray
+    begin: int
+    end: int
     count: int
 
 
@@ -95,10 +100,14 @@ class DisplayChannel(ClientChannel):
         end, count = scan(framing.buffer, framing.start, _passed_on(), framing.limit)
         if not count:
             return False
-        data = bytes(memoryview(framing.buffer)[framing.start : end])
-        framing.start = end
+        data, at = framing.buffer, framing.start
+        if isinstance(data, bytearray) and end < len(data):  # the framing goes on with it
+            data, at, end = bytes(memoryview(data)[at:end]), 0, end - at
+            framing.taken(framing.start + end)
+        else:
+            framing.taken(end)
         self._counted(0, count)
-        self._events.append(DisplayBatch(key=self.key, data=data, count=count))
+        self._events.append(DisplayBatch(key=self.key, data=data, begin=at, end=end, count=count))
         return True
 
     def _on_inval_all_pixmaps(self, message: display.InvalAllPixmaps) -> None:

@@ -20,26 +20,73 @@ class Framing:
     """The receive buffer of a connection: bytes go in, whole messages come out.
 
     A message's size is checked against the channel's limit (`CHANNEL_LIMITS`) as soon as its
-    header is there, and memory grows only with bytes that have really come.
+    header is there, and memory grows only with bytes that have really come. What comes isn't
+    copied where that can be helped: only the message that one read ends in, and the next begins
+    with, is put together.
     """
 
     def __init__(self, channel_type: int, mini: bool, data: bytes = b"") -> None:
         self.mini = mini
         self.limit = CHANNEL_LIMITS.get(channel_type, _DEFAULT_LIMIT)
-        self.buffer = bytearray(data)
+        #: What is looked at, from ``start`` on. Whoever is given a bytearray keeps it.
+        self.buffer: bytes | bytearray = data
         self.start = 0
+        # What follows the buffer, from a place on.
+        self._later = b""
+        self._later_start = 0
 
     def feed(self, data: bytes | bytearray | memoryview) -> None:
         """Take in what came from the socket."""
-        if self.start:
+        if self._later:
+            self._join()
+        elif self.start == len(self.buffer):
+            self.buffer, self.start = bytes(data), 0
+            return
+        missing = self._missing()
+        own = self._own()
+        if 0 < missing < len(data):
+            own += memoryview(data)[:missing]
+            self._later, self._later_start = bytes(data), missing
+        else:
+            own += data
+
+    def _own(self) -> bytearray:
+        """The buffer, beginning with what hasn't been taken, as one that can grow."""
+        if isinstance(self.buffer, bytearray):
             del self.buffer[: self.start]
-            self.start = 0
-        self.buffer += data
+            own = self.buffer
+        else:
+            own = bytearray(memoryview(self.buffer)[self.start :])
+        self.buffer, self.start = own, 0
+        return own
+
+    def _join(self) -> None:
+        """Put everything into one buffer."""
+        own = self._own()
+        own += memoryview(self._later)[self._later_start :]
+        self._later, self._later_start = b"", 0
+
+    def _missing(self) -> int:
+        """Bytes that the first message lacks; 0 or less if it is whole, or nobody knows."""
+        at, left = self.start, len(self.buffer) - self.start
+        header, place = (MINI, 1) if self.mini else (FULL, 2)
+        if left < header.size:
+            return 0
+        size: int = header.unpack_from(self.buffer, at)[place]
+        return header.size + size - left
+
+    def taken(self, end: int) -> None:
+        """All before ``end`` is done with."""
+        if end < len(self.buffer):
+            self.start = end
+        else:
+            self.buffer, self.start = self._later, self._later_start
+            self._later, self._later_start = b"", 0
 
     @property
     def buffered(self) -> int:
         """Bytes that have come and aren't cut into messages yet."""
-        return len(self.buffer) - self.start
+        return len(self.buffer) - self.start + len(self._later) - self._later_start
 
     def next(self) -> Frame | None:
         """The next whole message, None if more bytes are needed; `DecodeError` if too large."""
@@ -51,14 +98,12 @@ class Framing:
         if end > len(self.buffer):
             return None
         body = bytes(memoryview(self.buffer)[start:end])
-        self.start = end
-        if self.start == len(self.buffer):
-            self.buffer.clear()
-            self.start = 0
+        self.taken(end)
         return number, serial, sub_list, body
 
     def extract(self, numbers: tuple[int, ...]) -> Frame | None:
         """Take the first whole message with one of ``numbers`` out, leaving the others be."""
+        self._join()
         at = self.start
         while True:
             found = self._header(at)
@@ -69,7 +114,7 @@ class Framing:
                 return None
             if number in numbers:
                 body = bytes(memoryview(self.buffer)[start : start + size])
-                del self.buffer[at : start + size]
+                del self._own()[at : start + size]
                 return number, serial, sub_list, body
             at = start + size
 

@@ -112,7 +112,7 @@ class VmcChannel(ClientChannel):
         if count < 2:
             return False
         data = bodies(framing.buffer, framing.start, end, count)
-        framing.start = end
+        framing.taken(end)
         self._counted(0, count)
         self._deliver(data)
         return True

@@ -42,18 +42,15 @@ class Waiting:
 
 
 class Run:
-    """Messages with mini headers, one behind the other, from ``at`` on."""
+    """Messages with mini headers, one behind the other: ``data`` from ``at`` to ``end``."""
 
-    __slots__ = ("at", "count", "data")
+    __slots__ = ("at", "count", "data", "end")
 
-    def __init__(self, data: bytes, count: int, at: int = 0) -> None:
+    def __init__(self, data: bytes | bytearray, count: int, at: int, end: int) -> None:
         self.data = data
         self.count = count
         self.at = at
-
-    def rest(self) -> bytes:
-        """The bytes of what is left."""
-        return self.data[self.at :] if self.at else self.data
+        self.end = end
 
 
 class Backlog:
@@ -86,7 +83,7 @@ class Backlog:
     def _count(self, item: Waiting | Run, sign: int) -> None:
         if isinstance(item, Run):
             self.messages += sign * item.count
-            self.size += sign * (len(item.data) - item.at)
+            self.size += sign * (item.end - item.at)
         else:
             self.messages += sign
             self.size += sign * item.size
@@ -110,7 +107,7 @@ class Backlog:
             number, size = MINI.unpack_from(run.data, run.at)
             begin = run.at + MINI.size
             kind = find(2, SERVER, number)
-            message = None if kind is None else kind.parse(run.data[begin : begin + size])
+            message = None if kind is None else kind.parse(bytes(run.data[begin : begin + size]))
         except DecodeError:
             self._count(run, 1)
             return False

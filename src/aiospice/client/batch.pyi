@@ -15,7 +15,9 @@ class Changes:
     def box(self) -> tuple[int, int, int, int] | None: ...
 
 def run(
-    data: bytes,
+    data: bytes | bytearray,
+    at: int,
+    end: int,
     surfaces: Mapping[int, Pixels],
     primary: int | None,
     reader: ImageReader,

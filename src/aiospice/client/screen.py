@@ -299,12 +299,14 @@ class Screen:
         """
         return self._take_in(Waiting(message))
 
-    def apply_batch(self, data: bytes, count: int) -> list[Event]:
+    def apply_batch(self, data: bytes | bytearray, at: int, end: int, count: int) -> list[Event]:
         """Carry out a run of ``count`` messages with mini headers; events of draws are summed up.
+
+        They are ``data`` from ``at`` to ``end``, which nobody may write to any more.
 
         Raises as `apply` does, and `DecodeError`; what came before the bad message is done then.
         """
-        return self._take_in(Run(data, count))
+        return self._take_in(Run(data, count, at, end))
 
     def take_jobs(self) -> list[tuple[int, DecodeJob | Job]]:
         """What is to be decoded elsewhere, each once: a number for `computed`, and the job."""
@@ -413,12 +415,11 @@ class Screen:
                     return STOP
             return -1 if self.primary is None else self.primary
 
-        data = item.rest()
-        changes = run(data, self.surfaces, self.primary, self._reader, one)
+        changes = run(item.data, item.at, item.end, self.surfaces, self.primary, self._reader, one)
         self.draws += changes.draws
         self.pixels += changes.pixels
         if changes.count < item.count:
-            self.backlog.put_back(Run(data, item.count - changes.count, changes.at))
+            self.backlog.put_back(Run(item.data, item.count - changes.count, changes.at, item.end))
         if self._stuck is not None:
             self.backlog.put_back(self._stuck)
         box = changes.box

@@ -498,7 +498,8 @@ class ClientSession(Moving):
         screen = self.screens.get(channel.key[1])
         if screen is not None:
             screen.tick(now, self._server_clock(now))
-            self._drawn(screen, screen.apply_batch(event.data, event.count), now)
+            events = screen.apply_batch(event.data, event.begin, event.end, event.count)
+            self._drawn(screen, events, now)
 
     def _on_computed(self, channel: ClientChannel, event: _Computed, now: float) -> None:
         screen = self.screens[channel.key[1]]

@@ -167,8 +167,9 @@ class Conversation:
             end, count = scan(framing.buffer, framing.start, _OF_CHANNELS, framing.limit)
             if count:
                 kept.append(bytes(memoryview(framing.buffer)[framing.start : end]))
-                framing.start = end
+                framing.taken(end)
                 self._acknowledge(count)
+                continue
             frame = framing.next()
             if frame is None:
                 return b"".join(kept)
