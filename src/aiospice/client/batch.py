@@ -198,10 +198,6 @@ def _move(source, target, width, job, x0, y0, x1, y1):
         else:
             target[to : to + length] = source[start : start + length]
         y += 1
-    job[11] = min(job[11], x0)
-    job[12] = min(job[12], y0)
-    job[13] = max(job[13], x1)
-    job[14] = max(job[14], y1)
 
 
 @cython.cfunc
@@ -209,6 +205,7 @@ def _move(source, target, width, job, x0, y0, x1, y1):
     view="const unsigned char[::1]",
     body=cython.Py_ssize_t,
     source="const unsigned char[::1]",
+    colour=cython.Py_ssize_t,
     target="unsigned char[::1]",
     width="long long",
     height="long long",
@@ -222,8 +219,8 @@ def _move(source, target, width, job, x0, y0, x1, y1):
     y1="long long",
 )
 @cython.returns("long long")
-def _draw(view, body, source, target, width, height, job):
-    """Draw the image in ``source``; how many pixels."""
+def _draw(view, body, source, colour, target, width, height, job):
+    """Draw the image in ``source``, or the pixel at ``colour`` (-1: none); how many pixels."""
     pixels = 0
     job[11] = job[12] = 1 << 30
     job[13] = job[14] = -1
@@ -240,8 +237,15 @@ def _draw(view, body, source, target, width, height, job):
             y1 = min(y1, i32(view, at + 8))
             x1 = min(x1, i32(view, at + 12))
         if x0 < x1 and y0 < y1:
-            _move(source, target, width, job, x0, y0, x1, y1)
+            if colour < 0:
+                _move(source, target, width, job, x0, y0, x1, y1)
+            else:
+                _paint(view, colour, target, width, x0, y0, x1, y1)
             pixels += (x1 - x0) * (y1 - y0)
+            job[11] = min(job[11], x0)
+            job[12] = min(job[12], y0)
+            job[13] = max(job[13], x1)
+            job[14] = max(job[14], y1)
         index += 1
         if index >= job[6]:
             break
@@ -254,7 +258,6 @@ def _draw(view, body, source, target, width, height, job):
     view="const unsigned char[::1]",
     colour=cython.Py_ssize_t,
     width="long long",
-    job="long long[::1]",
     x0="long long",
     y0="long long",
     x1="long long",
@@ -265,7 +268,7 @@ def _draw(view, body, source, target, width, height, job):
     to=cython.Py_ssize_t,
 )
 @cython.returns(cython.void)
-def _paint(view, colour, target, width, job, x0, y0, x1, y1):
+def _paint(view, colour, target, width, x0, y0, x1, y1):
     """Fill a rectangle that lies inside the surface with the pixel at ``colour``."""
     length = (x1 - x0) * 4
     to = (y0 * width + x0) * 4
@@ -286,10 +289,6 @@ def _paint(view, colour, target, width, job, x0, y0, x1, y1):
         for y in range(y0, y1):
             to = (y * width + x0) * 4
             target[to : to + length] = row
-    job[11] = min(job[11], x0)
-    job[12] = min(job[12], y0)
-    job[13] = max(job[13], x1)
-    job[14] = max(job[14], y1)
 
 
 @cython.cfunc
@@ -301,14 +300,7 @@ def _paint(view, colour, target, width, job, x0, y0, x1, y1):
     width="long long",
     height="long long",
     job="long long[::1]",
-    index="long long",
     at=cython.Py_ssize_t,
-    clip=cython.Py_ssize_t,
-    pixels="long long",
-    x0="long long",
-    y0="long long",
-    x1="long long",
-    y1="long long",
 )
 @cython.returns("long long")
 def _fill(view, body, size, target, width, height, job):
@@ -319,23 +311,7 @@ def _fill(view, body, size, target, width, height, job):
         return -1
     if view[at + 5] != 8 or view[at + 6] != 0:
         return -1
-    pixels = 0
-    job[11] = job[12] = 1 << 30
-    job[13] = job[14] = -1
-    index = 0
-    while True:
-        x0, y0 = max(job[0], 0), max(job[1], 0)
-        x1, y1 = min(job[2], width), min(job[3], height)
-        if job[6]:
-            clip = body + 25 + index * 16
-            y0, x0 = max(y0, i32(view, clip)), max(x0, i32(view, clip + 4))
-            y1, x1 = min(y1, i32(view, clip + 8)), min(x1, i32(view, clip + 12))
-        if x0 < x1 and y0 < y1:
-            _paint(view, at + 1, target, width, job, x0, y0, x1, y1)
-            pixels += (x1 - x0) * (y1 - y0)
-        index += 1
-        if index >= job[6]:
-            return pixels
+    return _draw(view, body, view, at + 1, target, width, height, job)
 
 
 @cython.cfunc
@@ -470,7 +446,7 @@ def run(data, at, end, surfaces, primary, reader, slow):
                     # fmt: on
                 if found is not None:
                     source = view if found is data else found
-                    drawn = _draw(view, body, source, target, width, height, job)
+                    drawn = _draw(view, body, source, -1, target, width, height, job)
         if drawn >= 0:
             pixels += drawn
             draws += 1
