@@ -81,7 +81,7 @@ $(INSTALLED): pyproject.toml setup.py
 	@touch $@
 
 $(COMPILED): $(INSTALLED) $(KERNELS)
-	@$(if $(KERNELS),$(BIN)/python setup.py -q build_ext --inplace -j 2,:)
+	@$(if $(KERNELS),$(BIN)/python setup.py -q build_ext --inplace,:)
 	@touch $@
 
 clean:
