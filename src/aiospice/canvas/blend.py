@@ -66,17 +66,24 @@ def lay(
     ``mask`` is pixels of one byte and where they go, ``part`` (0 to 255) how much is laid.
     The image's format says whether it has alpha; ``alpha`` says it of a surface of 32 bit, if it
     isn't as the format has it. Where image or mask don't reach nothing happens.
+
+    The fourth byte of a surface without alpha changes as pixman changes it: later draws may take it
+    for alpha. It is copied from an opaque image that covers the region, and else changed as alpha.
     """
-    region = _within(region, (dx, dy, dx + image.width, dy + image.height))
-    image, dx, dy = _apart(surface, region, image, dx, dy)
+    inside = _within(region, (dx, dy, dx + image.width, dy + image.height))
+    covered = _count(inside) == _count(region)
+    image, dx, dy = _apart(surface, inside, image, dx, dy)
     if BYTES[image.format] == 2:
         image = image.converted(XRGB)
-    return _lay(surface, region, (image, dx, dy), mask, part, alpha)
+    opaque = surface.format == image.format == XRGB and not alpha
+    if opaque and covered and mask is None and part == 255:
+        return raster.blit(surface, inside, image, dx, dy)
+    return _lay(surface, inside, (image, dx, dy), mask, part)
 
 
 def lay_colour(surface: Pixels, region: Region, colour: int, mask: tuple[Pixels, int, int]) -> int:
     """Lay one colour (0x00RRGGBB, whatever the surface is) over the region, through a mask."""
-    return _lay(surface, region, solid(colour.to_bytes(4, "little"), alpha=False), mask, 255, None)
+    return _lay(surface, region, solid(colour.to_bytes(4, "little"), alpha=False), mask, 255)
 
 
 def _within(region: Region, box: Box) -> Region:
@@ -106,7 +113,6 @@ def _lay(
     source: Layer | tuple[Pixels, int, int],
     mask: tuple[Pixels, int, int] | None,
     part: int,
-    alpha: bool | None,
 ) -> int:
     if mask is not None:
         region = _within(
@@ -121,7 +127,7 @@ def _lay(
             parts = layer_of(mask[0], left - mask[1], top - mask[2])
         one = _layer_at(source, left, top) if len(source) == 3 else source
         layers.lay(
-            layers.OVER, right - left, bottom - top, layer_of(wide, alpha=alpha), one, parts, False
+            layers.OVER, right - left, bottom - top, layer_of(wide, alpha=True), one, parts, False
         )
         if wide is not place:
             raster.blit(surface, [box], wide.converted(surface.format), left, top)

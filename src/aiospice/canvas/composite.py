@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiospice.canvas import raster
 from aiospice.canvas.pixels import A8, ARGB, BYTES, RGB555, RGB565, XRGB, Pixels
-from aiospice.canvas.straight import straight
+from aiospice.canvas.straight import copied, straight
 from aiospice.errors import RemoteProtocolError
 
 if TYPE_CHECKING:
@@ -37,9 +37,32 @@ OPERATORS = frozenset((*range(14), *range(0x10, 0x1C), *range(0x20, 0x2C), *rang
 _SATURATE = 13
 # Disjoint and conjoint operators that are the plain ones, whatever the alphas.
 _SAME = frozenset((0x10, 0x11, 0x12, 0x20, 0x21, 0x22))
+# What pixman takes for a source that is opaque (those whose rounding or fourth bytes differ).
+_ON_OPAQUE = {3: 1, _SATURATE: 4}
+# Operators that change the fourth bytes of a surface without alpha as if they were alpha; the
+# others make them 0 (``op_flags`` in ``pixman-general.c``, ``pixman-noop.c``).
+_IN_PLACE = frozenset((0, 1, 2, 3, 6, 8, 12))
 _OPAQUE = frozenset((XRGB, RGB555, RGB565))
 _DODGE, _BURN, _SOFT, _HSL = 0x35, 0x36, 0x38, (0x3B, 0x3C, 0x3D, 0x3E)
 _DIVIDING = frozenset((_SATURATE, *range(0x10, 0x2C), _DODGE, _BURN, _SOFT, *_HSL))
+
+
+def _with_alpha(surface: Pixels) -> Pixels:
+    """The same pixels, their fourth bytes taken for alpha."""
+    data, offset, stride = surface.data, surface.offset, surface.stride
+    return Pixels(surface.width, surface.height, ARGB, data, offset, stride)
+
+
+def _bare(source: Source, *, inside: bool) -> Source:
+    """The source with its fourth bytes, if pixman copies them when it turns or scales it."""
+    (xx, xy, _), (yx, yy, _) = source.matrix
+    scaled = xy == yx == 0 and xx > 0 and source.matrix != _IDENTITY
+    turned = xx == yy == 0 and abs(xy) == abs(yx) == 1 << 16 and xy == -yx
+    if not (inside and turned) and not (scaled and (inside or source.repeat != _REFLECT)):
+        return source
+    image = _with_alpha(source.image)
+    filter = _GOOD if source.smooth else _NEAREST
+    return Source(image, source.origin, filter=filter, repeat=source.repeat, matrix=source.matrix)
 
 
 class Source:
@@ -77,18 +100,33 @@ def composite(
     mask: Source | None = None,
     *,
     component_alpha: bool = False,
+    whole: Box | None = None,
 ) -> None:
     """Put a source, through a mask, together with a box of a surface, which lies inside of it.
 
-    ``corner`` is where on the surface the origins of source and mask are. Without
-    ``component_alpha`` only the mask's alpha counts. Raises `RemoteProtocolError` for an operator
+    ``corner`` is where on the surface the origins of source and mask are; ``whole`` the box of all
+    that one draw puts there (None: this box), which begins there. Without ``component_alpha`` only
+    the mask's alpha counts. On a surface without alpha the fourth bytes change as pixman changes
+    them: later draws may take them for alpha. Raises `RemoteProtocolError` for an operator
     that doesn't exist. Source and mask must not be the surface's own data.
     """
     if operator not in OPERATORS:
         raise RemoteProtocolError(f"{operator} is not an operator of a composite draw")
-    operator = _plainer(operator, source, mask, surface.format)
-    left, top, right, bottom = box
+    left, top, right, bottom = whole or box
+    drawn = (left - corner[0], top - corner[1], right - corner[0], bottom - corner[1])
+    tiles = mask is None and source.repeat == _NORMAL
+    if mask is not None and mask.image.format in _OPAQUE and mask.repeat and not component_alpha:
+        mask = None  # opaque wherever it is asked
     component_alpha = component_alpha and mask is not None
+    operator = _plainer(operator, source, mask, drawn, component_alpha)
+    left, top, right, bottom = box
+    if operator == 1 and mask is None and source.image.format == surface.format == XRGB:
+        inside = _inside(source, drawn)
+        if (inside or tiles) and copied(surface, box, corner, source):
+            return
+        source = _bare(source, inside=inside)
+    if surface.format == XRGB and operator in _IN_PLACE:
+        surface = _with_alpha(surface)
     if straight(surface, box, corner, operator, source, mask, each=component_alpha):
         return
     rows = max(1, _STRIP // (right - left))
@@ -106,17 +144,41 @@ def composite(
         raster.blit(surface, [strip], made, left, y)
 
 
-def _plainer(operator: int, source: Source, mask: Source | None, format: int) -> int:
-    """The operator that pixman takes instead (``pixman.c``), whose rounding may be another."""
+def _plainer(
+    operator: int, source: Source, mask: Source | None, drawn: Box, component_alpha: bool
+) -> int:
+    """The operator that pixman takes instead (``pixman.c``), whose rounding may be another.
+
+    ``drawn`` is counted from the origins of source and mask.
+    """
     if operator in _SAME:
         return operator & 15
-    if operator == _SATURATE:
-        if format in _OPAQUE:
-            return 2
+    opaque = _ON_OPAQUE.get(operator)
+    if opaque is not None and not component_alpha:
         inputs = [source] if mask is None else [source, mask]
-        if all(one.image.format in _OPAQUE and one.repeat != _NONE for one in inputs):
-            return 4
+        if all(
+            one.image.format in _OPAQUE and (one.repeat or _inside(one, drawn)) for one in inputs
+        ):
+            return opaque
     return operator
+
+
+def _inside(source: Source, drawn: Box) -> bool:
+    """Tell whether pixman sees that nothing beyond the edges of the image is needed for the box."""
+    left, top, right, bottom = drawn
+    (xx, xy, x0), (yx, yy, y0) = source.matrix
+    whole = {xx, xy, yx, yy} <= {-1 << 16, 0, 1 << 16} and not (x0 | y0) & 0xFFFF
+    reach = _HALF if source.smooth and not whole else 0
+    for across in (left, right - 1):
+        for down in (top, bottom - 1):
+            begin = (source.origin[0] + across) * 65536 + _HALF
+            other = (source.origin[1] + down) * 65536 + _HALF
+            x, y = _row(xx, xy, x0, begin, other), _row(yx, yy, y0, begin, other)
+            if not (reach < x and x + reach < source.image.width << 16):
+                return False
+            if not (reach < y and y + reach < source.image.height << 16):
+                return False
+    return True
 
 
 # Pixels to arrays and back

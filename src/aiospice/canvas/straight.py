@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from aiospice.canvas.layers import Layer
     from aiospice.canvas.region import Box
 
-__all__ = ["straight"]
+__all__ = ["copied", "straight"]
 
 _ONE = 1 << 16
 _OPERATORS = frozenset((layers.SRC, layers.OVER, layers.ADD))
@@ -64,6 +64,15 @@ def straight(
             operator, right - left, bottom - top, layer_of(surface, left, top),
             _layer(one, left, top), through, each,
         )  # fmt: skip
+    return True
+
+
+def copied(surface: Pixels, box: Box, corner: tuple[int, int], source: Source) -> bool:
+    """Copy a source that covers the box, with all of its bytes; tell whether that was done."""
+    one = _placed(source, box, corner)
+    if one is None or one[1] is None:
+        return False
+    raster.blit(surface, [box], one[0], *one[1])
     return True
 
 

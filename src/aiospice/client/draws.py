@@ -60,8 +60,13 @@ def _as(pixels: Pixels, format: int) -> Pixels:
     return Pixels(pixels.width, pixels.height, format, pixels.data, pixels.offset, pixels.stride)
 
 
-def _with_alpha(image: Pixels, part: Box, box: Box, seen: Box, *, smooth: bool = False) -> Pixels:
-    """A scaled image, with an alpha that is 0 where the image doesn't reach."""
+def _with_alpha(
+    image: Pixels, part: Box, box: Box, seen: Box, *, smooth: bool = False, bare: bool = False
+) -> Pixels:
+    """A scaled image, with an alpha that is 0 where the image doesn't reach.
+
+    ``bare``: one of 32 bit without alpha that reaches everywhere stays so.
+    """
     made = scaled(image, part, box, seen, smooth=smooth)
     if image.format in (ARGB, A8):
         return made
@@ -72,9 +77,23 @@ def _with_alpha(image: Pixels, part: Box, box: Box, seen: Box, *, smooth: bool =
         seen,
         smooth=smooth,
     )
+    if bare and made.format == XRGB and full.data.count(255) == len(full.data):
+        return made
     data = bytearray(made.converted(XRGB).tight())
     data[3::4] = full.data
     return Pixels(made.width, made.height, ARGB, data)
+
+
+def _without_alpha(surface: Pixels, box: Box | None) -> None:
+    """Clear the fourth bytes of a box if the first is full, on a surface of 32 bit without alpha.
+
+    They are what was drawn there as alpha; upstream clears them so (``clear_dest_alpha``).
+    """
+    if surface.format != XRGB or box is None:
+        return
+    seen = intersect(box, (0, 0, surface.width, surface.height))
+    if seen is not None and surface.data[surface.place(seen[0], seen[1]) + 3] == 255:
+        raster.fill(surface, [seen], 0x00FFFFFF, raster.rop_of(draw.Ropd.OP_AND))
 
 
 def _matrix(transform: Transform | None) -> Matrix | None:
@@ -381,10 +400,11 @@ class Draws:
         if not _same_size(part, box):
             seen = bounds(area.region)
             assert seen is not None
-            whole = _with_alpha(image, part, box, seen)
-            image, x, y = whole, seen[0], seen[1]
-        target = True if flags & draw.AlphaFlags.DEST_HAS_ALPHA else None
+            image, x, y = _with_alpha(image, part, box, seen, bare=True), seen[0], seen[1]
+        target = bool(flags & draw.AlphaFlags.DEST_HAS_ALPHA)
         done = blend.lay(surface, area.region, image, x, y, part=message.alpha, alpha=target)
+        if not target:
+            _without_alpha(surface, box)
         return area.region, done
 
     def text(self, message: draw.DrawText) -> Drawn:
@@ -408,13 +428,16 @@ class Draws:
             done = self.paint(Area(surface, ground), message.back_brush, back_pattern, raster.COPY)
         # The flag RASTER_TOP_DOWN is passed over, as spice-server and spice-gtk do.
         mask = blend.string_mask(glyphs, depth, around)
-        if mask is None or body is None:
-            return ground if has_back else [], done
-        if isinstance(fore, int):
-            done += blend.lay_colour(surface, area.region, fore, mask)
-        else:
-            done += blend.lay(surface, area.region, fore, around[0], around[1], mask=mask)
-        return area.region, done
+        touched = ground if has_back else []
+        if mask is not None and body is not None:
+            touched = area.region
+            if isinstance(fore, int):
+                done += blend.lay_colour(surface, area.region, fore, mask)
+            else:
+                done += blend.lay(surface, area.region, fore, around[0], around[1], mask=mask)
+        if body is not None:
+            _without_alpha(surface, bounds((x, y, x + w, y + h) for x, y, w, h, _ in glyphs))
+        return touched, done
 
     def ink(self, brush: Brush, surface: Pixels, box: Box, corner: tuple[int, int]) -> int | Pixels:
         """What glyphs are drawn with: a colour of 32 bit, or an image as large as the box.
@@ -493,10 +516,12 @@ class Draws:
             mask = _sampled(through, message.mask_origin, flags >> 11, flags >> 16)
             mask.matrix = _matrix(message.mask_transform) or mask.matrix
         ca = bool(flags & draw.CompositeFlags.COMPONENT_ALPHA)
-        corner = (message.base.box.left, message.base.box.top)
-        done = 0
+        whole = box_of(message.base.box)
+        corner, done = whole[:2], 0
         for box in area.region:
-            composite(surface, box, corner, flags & 255, source, mask, component_alpha=ca)
+            composite(
+                surface, box, corner, flags & 255, source, mask, component_alpha=ca, whole=whole
+            )
             done += (box[2] - box[0]) * (box[3] - box[1])
         return area.region, done
 
