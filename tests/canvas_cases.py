@@ -45,6 +45,7 @@ Case = tuple[list[Surface], Message]
 _BIT1, _BIT4, _BIT8, _BIT16, _BIT24, _BIT32, _RGBA, _A8 = 2, 4, 5, 6, 7, 8, 9, 10
 _BITS = {1: 1, _BIT1: 1, _BIT4: 4, _BIT8: 8, _BIT16: 16, _BIT24: 24, _BIT32: 32, _RGBA: 32, _A8: 8}
 _ONE = 1 << 16
+_COMPOSITES = ("composite", "composite_pdf")
 
 
 class Chance:
@@ -95,9 +96,9 @@ class Maker:
 
     def __init__(self, kind: str, number: int) -> None:
         self.chance = Chance(f"{kind}/{number}")
-        formats = (XRGB, XRGB, ARGB, ARGB, RGB555, RGB565) + ((A8,) if kind == "composite" else ())
+        formats = (XRGB, XRGB, ARGB, ARGB, RGB555, RGB565) + ((A8,) if kind in _COMPOSITES else ())
         self.format = self.chance.pick(formats)
-        self.inside = kind in ("rop3", "composite")
+        self.inside = kind in ("rop3", *_COMPOSITES)
         self.width, self.height = self.chance.between(1, 48), self.chance.between(1, 48)
         self.surfaces: list[Surface] = []
         self._surface(0, self.width, self.height, self.format)
@@ -376,9 +377,15 @@ class Maker:
         return Transform(**dict(zip(names, values, strict=True)))
 
     def composite(self) -> Message:
-        chance = self.chance
         operators = (*range(14), *range(0x10, 0x1C), *range(0x20, 0x2C), *range(0x30, 0x3F))
-        operator = chance.pick((1, 3, 3, 12, chance.pick(operators)))
+        return self._composite(self.chance.pick((1, 3, 3, 12, self.chance.pick(operators))))
+
+    def composite_pdf(self) -> Message:
+        """The operators of PDF, most often those on hue, saturation and light."""
+        return self._composite(self.chance.pick((*range(0x30, 0x3F), *range(0x3B, 0x3F))))
+
+    def _composite(self, operator: int) -> Message:
+        chance = self.chance
         flags = operator | chance.pick((0, 1, 3, 4)) << 8 | chance.below(4) << 14
         image = self.image(chance.between(1, 30), chance.between(1, 30), any_format=True)
         mask = None
@@ -409,7 +416,7 @@ class Maker:
 #: What is drawn, by the name of a method above.
 KINDS: tuple[str, ...] = (
     "fill", "copy", "blend", "opaque", "plain", "copy_bits", "rop3", "stroke", "text",
-    "transparent", "alpha_blend", "composite",
+    "transparent", "alpha_blend", "composite", "composite_pdf",
 )  # fmt: skip
 
 

@@ -17,6 +17,8 @@ from aiospice.canvas.straight import copied, straight
 from aiospice.errors import RemoteProtocolError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from aiospice.canvas.region import Box
 
 __all__ = ["OPERATORS", "Source", "composite"]
@@ -129,19 +131,53 @@ def composite(
         surface = _with_alpha(surface)
     if straight(surface, box, corner, operator, source, mask, each=component_alpha):
         return
-    rows = max(1, _STRIP // (right - left))
     wide = operator in _DIVIDING
     combine = _combined_floats if wide else _combined_bytes
-    for y in range(top, bottom, rows):
-        strip = (left, y, right, min(bottom, y + rows))
-        place = (left - corner[0], y - corner[1], right - left, strip[3] - y)
+    begin = top
+    if operator in _HSL and mask is not None and _skips(source):
+        begin = max(0, (whole or box)[1])
+    for y, one, other in _inputs(source, mask, (left, begin, right, bottom), corner, wide):
+        over = max(0, top - y)  # rows that others below them need, but that aren't drawn
+        if over >= len(one):
+            continue
+        strip = (left, y + over, right, y + len(one))
         part = surface.view(strip)
+        through = None if other is None else other[over:]
+        new = combine(operator, one[over:], through, _colours(part, wide), component_alpha)
+        raster.blit(surface, [strip], _stored(new, part, wide), left, strip[1])
+
+
+def _inputs(
+    source: Source, mask: Source | None, box: Box, corner: tuple[int, int], wide: bool
+) -> Iterator[tuple[int, Any, Any]]:
+    """Source and mask of some rows at a time, and where these begin on the surface.
+
+    As pixman leaves a source of floats that it turns, scales or reflects: where there is nothing of
+    the mask it doesn't fetch it, and the row above still stands (which only HSL operators show).
+    """
+    import numpy as np
+
+    left, top, right, bottom = box
+    width = right - left
+    rows = max(1, _STRIP // width)
+    above = np.zeros((1, width, 4), np.float32)
+    for y in range(top, bottom, rows):
+        place = (left - corner[0], y - corner[1], width, min(rows, bottom - y))
         one = _fetched(source, place, wide)
         other = None if mask is None else _fetched(mask, place, wide)
-        old = _colours(part, wide)
-        new = combine(operator, one, other, old, component_alpha)
-        made = _stored(new, part, wide)
-        raster.blit(surface, [strip], made, left, y)
+        if wide and other is not None and _skips(source):
+            from_row = np.arange(1, len(one) + 1)[:, None] * other.any(-1)
+            from_row = np.maximum.accumulate(from_row, axis=0)
+            one = np.concatenate([above, one])[from_row, np.arange(width)]
+            above = one[-1:]
+        yield y, one, other
+
+
+def _skips(source: Source) -> bool:
+    """Tell whether pixman fetches the source in a way that passes over what the mask hides."""
+    plain = source.matrix == _IDENTITY and source.repeat in (_NONE, _NORMAL)
+    solid = source.image.width == source.image.height == 1 and source.repeat != _NONE
+    return not (plain or solid)
 
 
 def _plainer(

@@ -77,7 +77,7 @@ def _with_alpha(
         seen,
         smooth=smooth,
     )
-    if bare and made.format == XRGB and full.data.count(255) == len(full.data):
+    if bare and made.format == XRGB and bytes(full.data).count(255) == len(full.data):
         return made
     data = bytearray(made.converted(XRGB).tight())
     data[3::4] = full.data
