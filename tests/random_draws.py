@@ -95,8 +95,8 @@ _GLYPHS: dict[int, tuple[type[Any], int]] = {
     StringFlags.RASTER_A1: (GlyphA1, 1),
     StringFlags.RASTER_A4: (GlyphA4, 4),
 }
-#: Operators of Render that drivers send (Clear to Saturate).
-OPERATORS = tuple(range(14))
+#: Operators of Render: plain, disjoint, conjoint, and those of PDF.
+OPERATORS = (*range(14), *range(0x10, 0x1C), *range(0x20, 0x2C), *range(0x30, 0x3F))
 
 
 def _rect(top: int, left: int, bottom: int, right: int) -> Rect:
@@ -119,18 +119,31 @@ class RandomDraws:
     """Makes draws for a screen of ``width`` x ``height`` pixels.
 
     ``palettes_cached``: clients are to keep palettes (spice-gtk 0.42 ends on a palette that came
-    with something invisible). ``surfaces``: id -> size, of surfaces without
-    alpha that may be drawn on and from.
+    with something invisible). ``alphas``: images of alpha alone may come (spice-server packs them
+    as LZ4, which spice-gtk then refuses). ``surfaces``: id -> size, of surfaces that may be drawn
+    on and from.
+
+    Images with a palette aren't cached: upstream keeps them in the format of the surface that they
+    were first drawn on, and spice-server, which forgets sooner than clients, then has another one
+    (``spice_bitmap_format_to_pixman`` in spice-common ``common/pixman_utils.c``). Surfaces are no
+    sources of composite draws: upstream leaves a transform on them (see `_once`).
     """
 
     def __init__(
-        self, seed: int | str, width: int, height: int, *, palettes_cached: bool = False
+        self,
+        seed: int | str,
+        width: int,
+        height: int,
+        *,
+        palettes_cached: bool = False,
+        alphas: bool = True,
     ) -> None:
         self.random = random.Random(seed)
         self.screen = (width, height)
         self.surfaces: dict[int, tuple[int, int]] = {}
         self._images: list[Image] = []
         self._palettes_cached = palettes_cached
+        self._masks = [BitmapFormat.RGBA, *([BitmapFormat.BIT8_A] if alphas else [])]
         self._target = 0
 
     def draw(self, kind: str, surface_id: int = 0) -> Message:
@@ -205,7 +218,7 @@ class RandomDraws:
             palette=self._palette(entries) if entries else None,
             data=data,
         )
-        flags = ImageFlags.CACHE_ME if self._chance(0.5) else 0
+        flags = ImageFlags.CACHE_ME if self._chance(0.5) and not entries else 0
         head = ImageDescriptor(
             id=self.random.getrandbits(63),
             type=ImageType.BITMAP,
@@ -351,8 +364,9 @@ class RandomDraws:
         return DrawTransparent(**source, src_color=colour, true_color=colour)
 
     def _alpha_blend(self) -> Message:
-        source = self._source(surfaces=False)
-        return DrawAlphaBlend(alpha_flags=0, alpha=self.random.randrange(256), **source)
+        flags = self.random.randrange(4)  # alpha of the surface drawn on, and of one drawn from
+        alpha = self.random.choice((255, self.random.randrange(256)))
+        return DrawAlphaBlend(alpha_flags=flags, alpha=alpha, **self._source())
 
     def _stroke(self) -> Message:
         box = self._box(*self._size()) if self._chance(0.5) else self._box()
@@ -440,11 +454,11 @@ class RandomDraws:
     def _composite(self) -> Message:
         random = self.random
         formats = [BitmapFormat.BIT32, BitmapFormat.RGBA]
-        flags = random.choice(OPERATORS)
+        flags = random.choice((random.randrange(14), random.choice(OPERATORS)))
         flags |= random.randint(0, 1) << 8 | random.randint(0, 3) << 14
         mask = None
         if self._chance(0.5):
-            mask = self._once([BitmapFormat.RGBA, BitmapFormat.BIT8_A])
+            mask = self._once(self._masks)
             flags |= CompositeFlags.HAS_MASK
             flags |= random.randint(0, 1) << 11 | random.randint(0, 3) << 16
             flags |= random.randint(0, 1) << 18

@@ -83,7 +83,8 @@ async def test_all_draws_together_look_as_spice_server_draws_them(compression: s
         QxlServer(options) as server,
         aiospice.connect(server.address, compression=compression) as session,
     ):
-        draws = RandomDraws(compression, *SIZE, palettes_cached=True)
+        alphas = compression != "lz4"
+        draws = RandomDraws(compression, *SIZE, palettes_cached=True, alphas=alphas)
         seen: Counter[str] = Counter()
         for number in range(6):
             surface = 1 + number % 4
@@ -92,7 +93,7 @@ async def test_all_draws_together_look_as_spice_server_draws_them(compression: s
                 server.destroy_surface(surface)
             width, height = 80 + 9 * number, 90 + 5 * number
             draws.surfaces[surface] = width, height
-            server.create_surface(surface, width, height)
+            server.create_surface(surface, width, height, (32, 96)[number % 2])
             for i, kind in enumerate(KINDS * 3):
                 target = surface if i % 5 == 0 else 0
                 message = draws.draw(kind, target)
