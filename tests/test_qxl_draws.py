@@ -77,7 +77,11 @@ async def test_all_draws_together_look_as_spice_server_draws_them(compression: s
 
     Each draw is looked at: what spice-server left to be drawn later, it may draw from pixels of
     another surface that aren't there yet or any more (spice-gtk then shows what is shown here).
+    Surfaces with alpha only without compression: that of images without alpha loses their fourth
+    bytes, and of palettes too, which such a surface takes for alpha (``canvas_get_lz`` in
+    spice-common ``common/canvas_base.c``); so client and server differ there.
     """
+    formats = (32, 96) if compression == "off" else (32, 32)
     options = QxlOptions(compression=compression)
     async with (
         QxlServer(options) as server,
@@ -93,7 +97,7 @@ async def test_all_draws_together_look_as_spice_server_draws_them(compression: s
                 server.destroy_surface(surface)
             width, height = 80 + 9 * number, 90 + 5 * number
             draws.surfaces[surface] = width, height
-            server.create_surface(surface, width, height, (32, 96)[number % 2])
+            server.create_surface(surface, width, height, formats[number % 2])
             for i, kind in enumerate(KINDS * 3):
                 target = surface if i % 5 == 0 else 0
                 message = draws.draw(kind, target)
