@@ -49,23 +49,21 @@ _DESCRIPTOR: cython.int = 18
 class Changes:
     """What a run has done: draws, pixels, and the box of the primary surface that changed."""
 
-    __slots__ = ("at", "bottom", "count", "draws", "left", "pixels", "right", "top")
+    __slots__ = ("around", "at", "count", "draws", "pixels")
 
-    def __init__(self) -> None:
+    def __init__(self, at, count, draws, pixels, around):
         #: Where the run has got to, and how many messages that were.
-        self.at = 0
-        self.count = 0
-        self.draws = 0
-        self.pixels = 0
-        self.left = self.top = 1 << 30
-        self.right = self.bottom = -1
+        self.at = at
+        self.count = count
+        self.draws = draws
+        self.pixels = pixels
+        self.around = around
 
     @property
     def box(self):
         """Left, top, right, bottom; None if nothing of the primary surface has changed."""
-        if self.right <= self.left or self.bottom <= self.top:
-            return None
-        return (self.left, self.top, self.right, self.bottom)
+        left, top, right, bottom = self.around
+        return None if right <= left or bottom <= top else self.around
 
 
 # What `_look` finds out about a message, and `image_rows` about its image: see there.
@@ -363,15 +361,46 @@ def _scroll(view, body, size, target, width, height, job):
     return (x1 - x0) * (y1 - y0)
 
 
+# fmt: off
+@cython.cfunc
+@cython.locals(
+    view="const unsigned char[::1]",
+    body=cython.Py_ssize_t,
+    size=cython.Py_ssize_t,
+    source="const unsigned char[::1]",
+    target="unsigned char[::1]",
+    width="long long",
+    height="long long",
+    job="long long[::1]",
+    place="long long[::1]",
+    tally="long long[::1]",
+    image=cython.Py_ssize_t,
+)
+@cython.returns("long long")
+def _copy(
+    data, view, body, size, target, width, height, job, place, tally, reader, surfaces, surface,
+):
+    """Draw a DRAW_COPY; how many pixels, -1 (and nothing drawn) if it is unusual."""
+    image = _look(view, body, size, job)
+    if image == 0:
+        return -1
+    found = image_rows(
+        data, view, body + image, size - image, job, place, tally, reader, surfaces, surface,
+    )
+    if found is None:
+        return -1
+    source = view if found is data else found
+    return _draw(view, body, source, -1, target, width, height, job)
+# fmt: on
+
+
 @cython.locals(
     view="const unsigned char[::1]",
     target="unsigned char[::1]",
-    source="const unsigned char[::1]",
     at=cython.Py_ssize_t,
     end=cython.Py_ssize_t,
     body=cython.Py_ssize_t,
     size=cython.Py_ssize_t,
-    image=cython.Py_ssize_t,
     number=cython.int,
     known="long long",
     drawn="long long",
@@ -398,7 +427,6 @@ def run(data, at, end, surfaces, primary, reader, slow):
     common one; it may change the surfaces, and returns the id of what is shown then (-1: nothing),
     or `STOP`, which ends the run behind that message. Returns `Changes`.
     """
-    changes = Changes()
     left = top = 1 << 30
     right = bottom = -1
     view = memoryview(data)
@@ -435,18 +463,12 @@ def run(data, at, end, surfaces, primary, reader, slow):
             elif number == _COPY_BITS:
                 drawn = _scroll(view, body, size, target, width, height, job)
             else:
-                image = _look(view, body, size, job)
-                found = None
-                if image:
-                    # fmt: off
-                    found = image_rows(
-                        data, view, body + image, size - image, job, place, tally, reader,
-                        surfaces, surface,
-                    )
-                    # fmt: on
-                if found is not None:
-                    source = view if found is data else found
-                    drawn = _draw(view, body, source, -1, target, width, height, job)
+                # fmt: off
+                drawn = _copy(
+                    data, view, body, size, target, width, height, job, place, tally, reader,
+                    surfaces, surface,
+                )
+                # fmt: on
         if drawn >= 0:
             pixels += drawn
             draws += 1
@@ -464,9 +486,4 @@ def run(data, at, end, surfaces, primary, reader, slow):
     for number in range(8):
         if tally[number]:
             reader.count(NAMES[number], tally[number])
-    changes.left, changes.top, changes.right, changes.bottom = left, top, right, bottom
-    changes.at = at
-    changes.count = count
-    changes.draws = draws
-    changes.pixels = pixels
-    return changes
+    return Changes(at, count, draws, pixels, (left, top, right, bottom))
