@@ -119,9 +119,7 @@ class RandomDraws:
     """Makes draws for a screen of ``width`` x ``height`` pixels.
 
     ``palettes_cached``: clients are to keep palettes (spice-gtk 0.42 ends on a palette that came
-    with something invisible). ``alphas``: images of alpha alone may come (spice-server packs them
-    as LZ4, which spice-gtk then refuses). ``surfaces``: id -> size, of surfaces that may be drawn
-    on and from.
+    with something invisible). ``surfaces``: id -> size, of surfaces that may be drawn on and from.
 
     Images with a palette aren't cached: upstream keeps them in the format of the surface that they
     were first drawn on, and spice-server, which forgets sooner than clients, then has another one
@@ -136,14 +134,13 @@ class RandomDraws:
         height: int,
         *,
         palettes_cached: bool = False,
-        alphas: bool = True,
     ) -> None:
         self.random = random.Random(seed)
         self.screen = (width, height)
         self.surfaces: dict[int, tuple[int, int]] = {}
         self._images: list[Image] = []
         self._palettes_cached = palettes_cached
-        self._masks = [BitmapFormat.RGBA, *([BitmapFormat.BIT8_A] if alphas else [])]
+        self._masks = [BitmapFormat.RGBA, BitmapFormat.BIT8_A]
         self._target = 0
 
     def draw(self, kind: str, surface_id: int = 0) -> Message:

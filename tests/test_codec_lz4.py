@@ -12,10 +12,13 @@ from hypothesis import strategies as st
 from tests.codec_images import pictures, some_bytes
 
 from aiospice.codecs import lz4 as codec
-from aiospice.codecs.image import ARGB, RGB555, XRGB
+from aiospice.codecs.image import A8, ARGB, RGB555, XRGB
 from aiospice.errors import DecodeError, MissingProgram
 
-SIZES = {codec.FORMAT_16: 2, codec.FORMAT_24: 3, codec.FORMAT_32: 4, codec.FORMAT_RGBA: 4}
+SIZES = {codec.FORMAT_16: 2, codec.FORMAT_24: 3, codec.FORMAT_32: 4} | {
+    codec.FORMAT_RGBA: 4,
+    codec.FORMAT_A8: 1,
+}
 
 
 def blocks(pixels: bytes, size: int) -> bytes:
@@ -40,7 +43,7 @@ def test_what_is_encoded_is_decoded(
     else:
         stream = codec.encode(pixels, width, height, format, top_down=top)
     got = codec.decode(stream, width, height)
-    formats = {codec.FORMAT_16: RGB555, codec.FORMAT_RGBA: ARGB}
+    formats = {codec.FORMAT_16: RGB555, codec.FORMAT_RGBA: ARGB, codec.FORMAT_A8: A8}
     assert got.format == formats.get(format, XRGB)
     assert (got.stride > 0) is top
     data = bytes(got.data)

@@ -87,8 +87,7 @@ async def test_all_draws_together_look_as_spice_server_draws_them(compression: s
         QxlServer(options) as server,
         aiospice.connect(server.address, compression=compression) as session,
     ):
-        alphas = compression != "lz4"
-        draws = RandomDraws(compression, *SIZE, palettes_cached=True, alphas=alphas)
+        draws = RandomDraws(compression, *SIZE, palettes_cached=True)
         seen: Counter[str] = Counter()
         for number in range(6):
             surface = 1 + number % 4

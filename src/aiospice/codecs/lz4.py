@@ -9,18 +9,28 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from aiospice.codecs.image import ARGB, RGB555, XRGB, Decoded, check_size
+from aiospice.codecs.image import A8, ARGB, RGB555, XRGB, Decoded, check_size
 from aiospice.errors import DecodeError, MissingProgram
 
 if TYPE_CHECKING:
     Buffer = bytes | bytearray | memoryview
 
-__all__ = ["FORMAT_16", "FORMAT_24", "FORMAT_32", "FORMAT_RGBA", "decode", "encode", "unpack_block"]
+__all__ = [
+    "FORMAT_16",
+    "FORMAT_24",
+    "FORMAT_32",
+    "FORMAT_A8",
+    "FORMAT_RGBA",
+    "decode",
+    "encode",
+    "unpack_block",
+]
 
 #: ``SPICE_BITMAP_FMT_*``: 16 bit little endian; B G R; B G R and an unused byte, or alpha.
-FORMAT_16, FORMAT_24, FORMAT_32, FORMAT_RGBA = 6, 7, 8, 9
-_BYTES = {FORMAT_16: 2, FORMAT_24: 3, FORMAT_32: 4, FORMAT_RGBA: 4}
-_FORMATS = {FORMAT_16: RGB555, FORMAT_24: XRGB, FORMAT_32: XRGB, FORMAT_RGBA: ARGB}
+#: alpha only, which spice-server packs and spice-gtk refuses.
+FORMAT_16, FORMAT_24, FORMAT_32, FORMAT_RGBA, FORMAT_A8 = 6, 7, 8, 9, 10
+_BYTES = {FORMAT_16: 2, FORMAT_24: 3, FORMAT_32: 4, FORMAT_RGBA: 4, FORMAT_A8: 1}
+_FORMATS = {FORMAT_16: RGB555, FORMAT_24: XRGB, FORMAT_32: XRGB, FORMAT_RGBA: ARGB, FORMAT_A8: A8}
 _HISTORY = 1 << 16
 _EXPANSION = 255
 _block: Any = None
@@ -35,7 +45,7 @@ def _library() -> Any:
 
 
 def decode(data: Buffer, width: int, height: int) -> Decoded:
-    """Decode an image to `RGB555`, `XRGB` or `ARGB`; its size is that of the descriptor.
+    """Decode an image to `RGB555`, `XRGB`, `ARGB` or `A8`; its size is that of the descriptor.
 
     Raises `DecodeError` with the offset for data that isn't exactly such an image, and
     `MissingProgram` where lz4 isn't installed.
