@@ -42,7 +42,7 @@ HAND_WRITTEN = [page for page in PAGES if page.name != "protocol.md"]
 BEGIN, END = "<!-- events: from tests/test_docs.py -->", "<!-- end of events -->"
 
 #: Events between the cores, which no user gets.
-INTERNAL = {"MigrationRequested", "DisplayMessage", "CursorMessage", "DeviceData"}
+INTERNAL = {"MigrationRequested", "DisplayBatch", "DisplayMessage", "CursorMessage", "DeviceData"}
 
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 OPTION = re.compile(r"(?<![\w-])--?[a-z][a-z-]*")
