@@ -250,6 +250,18 @@ def test_steps_of_migrations_in_any_order_lead_somewhere(
     settles(play)
 
 
+def test_a_target_that_sends_the_session_on_while_its_channels_fail() -> None:
+    play = reach("over linked")
+    source, target = play.servers
+    source.display.sends(common.MigrateData(data=b""))  # which nobody has asked for
+    nowhere = main.DstInfo(port=0, secure_port=1, host=b"!", cert_subject=b"")
+    target.main.sends(main.MigrateSwitchHost(destination=nowhere))
+    target.inputs.sends(common.Migrate(flags=0))  # there is nowhere to go
+    target.cursor.sends(common.Migrate(flags=0))
+    target.port.sends(common.MigrateData(data=b""))
+    settles(play)
+
+
 @pytest.mark.parametrize("phase", ["up", "ready", "switching", "semi", "over linked"])
 def test_a_flood_on_every_connection_takes_bounded_memory(phase: str) -> None:
     play = reach(phase)

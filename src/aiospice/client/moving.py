@@ -405,6 +405,8 @@ class Moving(Connections, ABC):
         main_channel = self.channels.get(MAIN)
         if not self._starting_over or self._awaited or self._asking:
             return
+        if MAIN not in self.at:  # sent on to another server, and not linked there yet
+            return
         if not isinstance(main_channel, MainChannel) or main_channel.awaits_init:
             return
         self._starting_over = False
