@@ -41,9 +41,10 @@ fuzz: venv fuzz-harnesses
 		--timeout=3600 -m 'hypothesis and not soak' $(ARGS)
 
 FUZZ_SECONDS ?= 60
+FUZZ_SEED ?=
 fuzz-harnesses: venv
-	$(BIN)/python fuzz/run.py images $(FUZZ_SECONDS)
-	$(BIN)/python fuzz/run.py screen $(FUZZ_SECONDS)
+	$(BIN)/python fuzz/run.py images $(FUZZ_SECONDS) $(FUZZ_SEED)
+	$(BIN)/python fuzz/run.py screen $(FUZZ_SECONDS) $(FUZZ_SEED)
 
 # The long runs: hours, not minutes.
 soak: venv

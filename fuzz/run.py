@@ -1,4 +1,4 @@
-"""``python fuzz/run.py NAME SECONDS`` runs a harness, ``NAME FILE ...`` what it has found."""
+"""``python fuzz/run.py NAME SECONDS [SEED]`` runs a harness, ``NAME FILE ...`` what it found."""
 
 from __future__ import annotations
 
@@ -29,9 +29,10 @@ def main(name: str, *arguments: str) -> None:
     found.mkdir(exist_ok=True)
     options = [f"-max_len={LONGEST}", f"-timeout={SLOWEST}", f"-artifact_prefix={found}/{name}-"]
     with tempfile.TemporaryDirectory() as corpus:
-        if len(arguments) == 1 and arguments[0].isdigit():
+        if arguments[0].isdigit():
             for place, seed in enumerate(harness.seeds()):
                 Path(corpus, str(place)).write_bytes(seed)
+            options += [f"-seed={seed}" for seed in arguments[1:]]
             options += [f"-max_total_time={arguments[0]}", corpus]
         else:
             options += arguments
