@@ -196,7 +196,7 @@ async def test_tickets(qemu_factory: QemuFactory) -> None:
     assert type(error) is LocalError
     assert "61 bytes" in str(error)
 
-    await qemu.set_password("brief", expires_in=1)
+    await qemu.set_password("brief", expires_in=3)
     assert await usable(qemu.address, password="brief")
     end = time.monotonic() + LIMIT
     while time.monotonic() < end:
