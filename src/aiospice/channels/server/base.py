@@ -1,0 +1,342 @@
+"""An open channel, server end: what all channels have in common.
+
+`ServerChannel` queues what is to be sent, cuts what comes into messages, counts what the client
+has acknowledged, and measures the way there and back. Facts: spice-server
+``server/red-channel-client.cpp``.
+
+Nothing that a client sends makes a queue grow without a limit: there are no answers in this base
+but those that a subclass sends, and a client that asks faster than it reads meets `ASKED_LIMIT`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from enum import Enum
+from typing import TYPE_CHECKING, ClassVar
+
+from aiospice.channels.events import Event, MessageIgnored, UnknownMessage
+from aiospice.channels.framing import Framing
+from aiospice.errors import AiospiceError, RemoteProtocolError
+from aiospice.wire import common
+from aiospice.wire.channels import channel_name
+from aiospice.wire.header import pack_header, read_sub_messages
+from aiospice.wire.message import CLIENT, Message
+from aiospice.wire.registry import find
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aiospice.channels.base import Key
+
+__all__ = ["ASKED_LIMIT", "TOGETHER", "ServerChannel", "ServerPhase"]
+
+#: Messages up to this number are of the base channel.
+_BASE_LAST = 100
+#: Answers to a client's questions that may wait for it; one more ends the channel.
+ASKED_LIMIT = 1_000
+#: Messages leave together until so many bytes are reached: each write to a socket costs.
+TOGETHER = 16 << 10
+#: Pings that are under way; an older one that isn't answered is forgotten.
+_PINGS = 4
+#: Kinds of unknown and unused messages that are counted by name; a client can't make more.
+_COUNTED = 64
+
+
+class ServerPhase(Enum):
+    """Whether a channel still takes part."""
+
+    OPEN = "open"
+    CLOSED = "closed"
+
+
+class ServerChannel:
+    """One channel of a client's session, server end; subclasses add what their messages do."""
+
+    #: What to do with each message above 100, by its number.
+    handlers: ClassVar[dict[int, str]] = {}
+    #: The largest body in bytes that a client may send.
+    limit: ClassVar[int] = 64 << 10
+
+    def __init__(self, key: Key, framing: Framing, client_caps: tuple[int, ...] = ()) -> None:
+        self.key = key
+        self.name = channel_name(*key)
+        self.framing = framing
+        framing.limit = min(framing.limit, self.limit)
+        self.client_caps = client_caps
+        self.phase = ServerPhase.OPEN
+        self.error: AiospiceError | None = None
+        #: Messages that have been taken, which display clients count on (WAIT_FOR_CHANNELS).
+        self.serial = 0
+        self.received = 0
+        #: Messages that nothing was done with: how many of each unknown number, and name.
+        self.unknown: dict[int, int] = {}
+        self.ignored: dict[str, int] = {}
+        #: Nothing is read from the connection while it is set: a device behind it is full.
+        self.reading_paused = False
+        #: Seconds that the last ping took there and back, None before the first answer.
+        self.round_trip: float | None = None
+        self._queue: deque[tuple[int, bytes]] = deque()
+        #: Bytes of bodies that wait.
+        self.queued_bytes = 0
+        self._asked = 0
+        #: Acknowledgements: the window, messages taken and not acknowledged, what was asked for.
+        self.ack_window = 0
+        self.unacked = 0
+        self._ack_generation = 0
+        self._ack_synced = 0
+        #: When the last acknowledgement came, or the first message went that none has come for.
+        self.acked_at = 0.0
+        self._pings: dict[int, float] = {}
+        self._ping_id = 0
+        self._events: list[Event] = []
+        self._now = 0.0
+
+    # -- out ---------------------------------------------------------------------------------
+
+    def send(self, message: Message) -> None:
+        """Queue a message."""
+        self.send_body(message.number, message.body())
+
+    def send_body(self, number: int, body: bytes) -> None:
+        """Queue a message whose body is packed already, so that clients can share it."""
+        if self.phase is ServerPhase.OPEN:
+            self._queue.append((number, body))
+            self.queued_bytes += len(body)
+
+    def answer(self, message: Message) -> None:
+        """Queue what a client has asked for; a client that asks and doesn't read is closed."""
+        self._asked += 1
+        if self._asked > ASKED_LIMIT:
+            raise RemoteProtocolError(
+                f"the client asks and does not read: {ASKED_LIMIT} answers wait for it"
+            )
+        self.send(message)
+
+    @property
+    def queued(self) -> int:
+        """Messages that wait."""
+        return len(self._queue)
+
+    @property
+    def wants_to_send(self) -> bool:
+        """Whether `take` would give something now."""
+        return bool(self._queue) and self.phase is ServerPhase.OPEN
+
+    def take(self) -> bytes:
+        """The next message with its header, b"" if there is none; small ones come together."""
+        if not self.wants_to_send:
+            return b""
+        parts: list[bytes] = []
+        size = 0
+        while self._queue and size < TOGETHER:
+            number, body = self._queue.popleft()
+            self.queued_bytes -= len(body)
+            size += len(body)
+            self.serial += 1
+            if self.ack_window:
+                self._count(number)
+            parts += (pack_header(self.framing.mini, self.serial, number, len(body)), body)
+            self._left(number, body)
+        if not self._queue:
+            self._asked = 0
+        return b"".join(parts)
+
+    def _left(self, number: int, body: bytes) -> None:
+        """A message leaves. For subclasses that keep count."""
+
+    def finish(self, reason: int = common.LinkCode.OK) -> None:
+        """Say farewell: the last message before the connection is closed."""
+        self.send(common.Disconnecting(time_stamp=int(self._now * 1e9), reason=reason))
+
+    def notify(self, text: str, severity: int = common.NotifySeverity.WARN) -> None:
+        """Show text to the person in front of the client."""
+        # Clients print it as text of C: the NUL is counted.
+        body = text.encode() + b"\0"
+        self.send(
+            common.Notify(
+                time_stamp=int(self._now * 1e9),
+                severity=severity,
+                visibility=common.NotifyVisibility.HIGH,
+                what=0,
+                text=body,
+            )
+        )
+
+    # -- acknowledgements and the clock ----------------------------------------------------------
+
+    def start_acks(self, window: int) -> None:
+        """Ask for an acknowledgement every ``window`` messages."""
+        self._ack_generation += 1
+        self.ack_window = window
+        self.send(common.SetAck(generation=self._ack_generation, window=window))
+
+    def _count(self, number: int) -> None:
+        if number == common.SetAck.number:
+            self.unacked = 0  # the client begins to count with this one
+        if not self.unacked:
+            self.acked_at = self._now
+        self.unacked += 1
+
+    @property
+    def blocked(self) -> bool:
+        """Two windows of messages are under way: nothing should be added."""
+        return bool(self.ack_window) and self.unacked >= 2 * self.ack_window
+
+    def ping(self, now: float, padding: int = 0) -> None:
+        """Measure the way there and back; ``padding`` bytes more measure the line's width."""
+        self._ping_id = (self._ping_id + 1) & 0xFFFFFFFF
+        while len(self._pings) >= _PINGS:
+            del self._pings[next(iter(self._pings))]
+        self._pings[self._ping_id] = now
+        self.send(common.Ping(id=self._ping_id, timestamp=int(now * 1e9), data=bytes(padding)))
+
+    @property
+    def pinged_at(self) -> float | None:
+        """When the oldest ping was sent that is still to be answered, None if there is none."""
+        return min(self._pings.values(), default=None)
+
+    def next_wake(self) -> float | None:
+        """When `wake` is to be called; None for never."""
+        return None
+
+    def wake(self, now: float) -> None:
+        """The time of `next_wake` has come."""
+        self._now = now
+
+    # -- in ----------------------------------------------------------------------------------
+
+    def receive(self, data: bytes | bytearray | memoryview, now: float) -> list[Event]:
+        """Take bytes in and return what they meant. Never raises: see ``error``.
+
+        Stops at a message after which ``reading_paused`` is set; an empty ``data`` goes on there.
+        """
+        self._now = now
+        if data:
+            self.framing.feed(data)
+        try:
+            while self.phase is ServerPhase.OPEN and not self.reading_paused:
+                frame = self.framing.next()
+                if frame is None:
+                    break
+                self._frame(*frame)
+        except AiospiceError as error:
+            self.fail(error)
+        events, self._events = self._events, []
+        return events
+
+    def fail(self, error: AiospiceError) -> None:
+        """End the channel with an error."""
+        if isinstance(error, RemoteProtocolError) and not error.where:
+            error.where = self.name
+        self.error = error
+        self.phase = ServerPhase.CLOSED
+
+    def _frame(self, number: int, serial: int, sub_list: int, body: bytes) -> None:
+        if not sub_list:
+            self._message(number, body)
+            return
+        for sub_number, sub_body in read_sub_messages(body, sub_list):
+            self._message(sub_number, bytes(sub_body))
+        self._message(number, body)
+
+    def _message(self, number: int, body: bytes) -> None:
+        self.received += 1
+        if number <= _BASE_LAST:
+            handler = _BASE_HANDLERS.get(number)
+            if handler is None:
+                self._not_known(number, body)
+            else:
+                kind = find(0, CLIENT, number)
+                assert kind is not None
+                handler(self, kind.parse(body))
+            return
+        kind = find(self.key[0], CLIENT, number)
+        if kind is None:
+            self._not_known(number, body)
+            return
+        name = self.handlers.get(number)
+        if name is None:
+            self._ignored(kind.__name__, "nothing is done with it", body)
+            return
+        message = kind.parse(body)
+        try:
+            getattr(self, name)(message)
+        except RemoteProtocolError as error:
+            if not error.message:
+                error.message = kind.__name__
+            raise
+
+    def _not_known(self, number: int, body: bytes) -> None:
+        if number not in self.unknown and len(self.unknown) >= _COUNTED:
+            number = next(iter(self.unknown))
+        self.unknown[number] = self.unknown.get(number, 0) + 1
+        self._events.append(
+            UnknownMessage(
+                channel=self.name,
+                number=number,
+                count=self.unknown[number],
+                size=len(body),
+                head=body[:32],
+            )
+        )
+
+    def _ignored(self, message: str, reason: str, body: bytes) -> None:
+        self.ignored[message] = self.ignored.get(message, 0) + 1
+        self._events.append(
+            MessageIgnored(
+                channel=self.name,
+                message=message,
+                reason=reason,
+                count=self.ignored[message],
+                head=body[:32],
+            )
+        )
+
+    # -- messages of all channels --------------------------------------------------------------
+
+    def _on_ack_sync(self, message: common.AckSync) -> None:
+        if not self._ack_synced < message.generation <= self._ack_generation:
+            raise RemoteProtocolError(
+                f"generation {message.generation} was not asked for "
+                f"(the last is {self._ack_generation})",
+                message="AckSync",
+            )
+        self._ack_synced = message.generation
+
+    def _on_ack(self, message: common.Ack) -> None:
+        if self._ack_synced != self._ack_generation or not self.ack_window:
+            return  # it counts by an older window
+        if self.unacked < self.ack_window:
+            raise RemoteProtocolError(
+                f"acknowledges {self.ack_window} messages, {self.unacked} were sent", message="Ack"
+            )
+        self.unacked -= self.ack_window
+        self.acked_at = self._now
+
+    def _on_pong(self, message: common.Pong) -> None:
+        sent = self._pings.pop(message.id, None)
+        if sent is not None:
+            self.round_trip = max(0.0, self._now - sent)
+
+    def _on_flush_mark(self, message: common.MigrateFlushMark) -> None:
+        raise RemoteProtocolError(
+            "nobody asked for it: no migration is in progress", message="MigrateFlushMark"
+        )
+
+    def _on_migrate_data(self, message: common.ClientMigrateData) -> None:
+        raise RemoteProtocolError(
+            "nobody asked for a record: this server expects no session", message="ClientMigrateData"
+        )
+
+    def _on_disconnecting(self, message: common.ClientDisconnecting) -> None:
+        pass  # the connection will be closed
+
+
+_BASE_HANDLERS: dict[int, Callable[..., None]] = {
+    common.AckSync.number: ServerChannel._on_ack_sync,
+    common.Ack.number: ServerChannel._on_ack,
+    common.Pong.number: ServerChannel._on_pong,
+    common.MigrateFlushMark.number: ServerChannel._on_flush_mark,
+    common.ClientMigrateData.number: ServerChannel._on_migrate_data,
+    common.ClientDisconnecting.number: ServerChannel._on_disconnecting,
+}

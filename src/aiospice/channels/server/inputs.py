@@ -1,0 +1,218 @@
+"""The inputs channel, server end: what the client presses and where its pointer is.
+
+Clients send keys as the bytes that a PC keyboard sends (scancode set 1). Bytes are put together
+here, so that a guest sees whole keys: ``0x1c`` for Enter, ``0xe048`` for the cursor key up (prefix
+0xe0), ``0xe11d45`` for Pause.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from aiospice.channels.base import Key
+from aiospice.channels.events import Event
+from aiospice.channels.framing import Framing
+from aiospice.channels.server.base import ServerChannel
+from aiospice.errors import RemoteProtocolError
+from aiospice.wire import inputs
+
+__all__ = [
+    "ButtonChanged",
+    "InputsServer",
+    "KeyChanged",
+    "LocksRequested",
+    "MouseMoved",
+    "PointerPlaced",
+    "Scancodes",
+]
+
+#: Bytes of one key (Pause has the most, 0xe1 0x1d 0x45) and its break bit.
+_BREAK = 0x80
+#: Keys that one client may hold down at a time; no keyboard has more.
+KEYS_DOWN_LIMIT = 256
+
+
+class KeyChanged(Event):
+    """A key went down or up; down again while it is down is the keyboard's repeat."""
+
+    #: Scancode of set 1: 0x01 to 0x7f, 0xe001 to 0xe07f, or 0xe11d45.
+    code: int
+    pressed: bool
+
+
+class LocksRequested(Event):
+    """The client wants the keyboard's locks to be so (`inputs.Locks`)."""
+
+    locks: int
+
+
+class PointerPlaced(Event):
+    """The pointer is at a pixel of a display (client mouse mode)."""
+
+    x: int
+    y: int
+    display: int
+    #: `inputs.Buttons` that are down.
+    buttons: int
+
+
+class MouseMoved(Event):
+    """The mouse moved by so many pixels (server mouse mode)."""
+
+    dx: int
+    dy: int
+    buttons: int
+
+
+class ButtonChanged(Event):
+    """A button of the mouse went down or up (`inputs.Button`; 4 and 5 are the wheel)."""
+
+    button: int
+    pressed: bool
+    buttons: int
+
+
+class Scancodes:
+    """Puts the bytes of a keyboard together to keys. Plain data."""
+
+    def __init__(self) -> None:
+        self._prefix = 0
+
+    def feed(self, byte: int) -> tuple[int, bool] | None:
+        """Take a byte; the key (code, pressed) that it completes, or None."""
+        if byte in (0xE0, 0xE1):
+            self._prefix = byte
+            return None
+        prefix, code, pressed = self._prefix, byte & ~_BREAK, not byte & _BREAK
+        if prefix == 0xE1:  # Pause: e1 1d 45, and e1 9d c5 for its end
+            self._prefix = 0xE11D if code == 0x1D else 0
+            return None
+        self._prefix = 0
+        if prefix == 0xE11D:
+            return (0xE11D45, pressed) if code == 0x45 else None
+        if not code:
+            return None
+        return (prefix << 8 | code, pressed)
+
+
+class InputsServer(ServerChannel):
+    """Inputs: remembers what is down, so that it can be released when the client leaves."""
+
+    handlers: ClassVar[dict[int, str]] = {
+        inputs.KeyDown.number: "_on_key",
+        inputs.KeyUp.number: "_on_key",
+        inputs.ClientKeyModifiers.number: "_on_locks",
+        inputs.KeyScancode.number: "_on_scancode",
+        inputs.MouseMotion.number: "_on_motion",
+        inputs.MousePosition.number: "_on_position",
+        inputs.MousePress.number: "_on_press",
+        inputs.MouseRelease.number: "_on_release",
+    }
+    limit: ClassVar[int] = 4 << 10
+
+    def __init__(self, key: Key, framing: Framing, client_caps: tuple[int, ...] = ()) -> None:
+        super().__init__(key, framing, client_caps)
+        self._scancodes = Scancodes()
+        #: Keys that are down, in the order they went down.
+        self.keys_down: dict[int, None] = {}
+        #: Buttons that are down, as `inputs.Buttons`.
+        self.buttons = 0
+        #: Motion messages since the last acknowledgement.
+        self.motion_count = 0
+        #: The newest locks that the client doesn't know of yet.
+        self._locks: int | None = None
+
+    def init(self, locks: int) -> None:
+        """Begin: the guest's locks."""
+        self.send(inputs.Init(keyboard_modifiers=locks))
+
+    def locks(self, locks: int) -> None:
+        """Tell the guest's locks; a client that doesn't read is told the newest only."""
+        self._locks = locks
+        self._tell_locks()
+
+    def _tell_locks(self) -> None:
+        waiting = any(number == inputs.KeyModifiers.number for number, _ in self._queue)
+        if self._locks is not None and not waiting:
+            self.send(inputs.KeyModifiers(modifiers=self._locks))
+            self._locks = None
+
+    def _left(self, number: int, body: bytes) -> None:
+        if self._locks is not None:
+            self._tell_locks()
+
+    def release_all(self) -> list[Event]:
+        """What is to be told when the client leaves: everything goes up."""
+        events: list[Event] = [KeyChanged(code=code, pressed=False) for code in self.keys_down]
+        self.keys_down.clear()
+        for button in inputs.Button:
+            bit = 1 << (button - 1) if button else 0
+            if self.buttons & bit:
+                self.buttons &= ~bit
+                events.append(
+                    ButtonChanged(button=int(button), pressed=False, buttons=self.buttons)
+                )
+        return events
+
+    # -- in ----------------------------------------------------------------------------------
+
+    def _on_key(self, message: inputs.KeyDown | inputs.KeyUp) -> None:
+        code = message.code
+        while code:
+            self._byte(code & 0xFF)
+            code >>= 8
+
+    def _on_scancode(self, message: inputs.KeyScancode) -> None:
+        for byte in message.codes:
+            self._byte(byte)
+
+    def _byte(self, byte: int) -> None:
+        key = self._scancodes.feed(byte)
+        if key is None:
+            return
+        code, pressed = key
+        if pressed:
+            if len(self.keys_down) >= KEYS_DOWN_LIMIT:
+                raise RemoteProtocolError(f"{KEYS_DOWN_LIMIT} keys are down at a time")
+            self.keys_down[code] = None
+        else:
+            self.keys_down.pop(code, None)
+        self._events.append(KeyChanged(code=code, pressed=pressed))
+
+    def _on_locks(self, message: inputs.ClientKeyModifiers) -> None:
+        self._events.append(LocksRequested(locks=message.modifiers & 7))
+
+    def _moved(self) -> None:
+        self.motion_count += 1
+        if self.motion_count >= inputs.MOTION_ACK_BUNCH:
+            self.motion_count -= inputs.MOTION_ACK_BUNCH
+            self.answer(inputs.MouseMotionAck())
+
+    def _on_motion(self, message: inputs.MouseMotion) -> None:
+        self._moved()
+        buttons = message.buttons_state & 0x7F
+        self._events.append(MouseMoved(dx=message.dx, dy=message.dy, buttons=buttons))
+
+    def _on_position(self, message: inputs.MousePosition) -> None:
+        self._moved()
+        self._events.append(
+            PointerPlaced(
+                x=message.x,
+                y=message.y,
+                display=message.display_id,
+                buttons=message.buttons_state & 0x7F,
+            )
+        )
+
+    def _on_press(self, message: inputs.MousePress) -> None:
+        self._button(message.button, pressed=True)
+
+    def _on_release(self, message: inputs.MouseRelease) -> None:
+        self._button(message.button, pressed=False)
+
+    def _button(self, button: int, *, pressed: bool) -> None:
+        if not 1 <= button <= 7:
+            raise RemoteProtocolError(f"there is no button {button}")
+        bit = 1 << (button - 1)
+        self.buttons = self.buttons | bit if pressed else self.buttons & ~bit
+        self._events.append(ButtonChanged(button=button, pressed=pressed, buttons=self.buttons))
