@@ -10,7 +10,17 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-__all__ = ["Close", "Compute", "Effect", "Endpoint", "Open", "Pause", "Resume"]
+__all__ = [
+    "Close",
+    "Compute",
+    "Effect",
+    "Endpoint",
+    "MakeKey",
+    "Open",
+    "Pause",
+    "Resume",
+    "ServerEffect",
+]
 
 
 class Endpoint(NamedTuple):
@@ -83,4 +93,13 @@ class Compute(NamedTuple):
     job: Any
 
 
+class MakeKey(NamedTuple):
+    """Make a new RSA key for a server's link; answered by ``ticket_key(connection, key)``."""
+
+    connection: int
+
+
+#: Of a client's session.
 Effect = Open | Close | Pause | Resume | Compute
+#: Of a server.
+ServerEffect = Close | Pause | Resume | Compute | MakeKey

@@ -1,0 +1,377 @@
+"""A server's core: connections, clients' sessions, and the machine that they are shown.
+
+Pure: the shell (``aio``) tells it what happens (`ServerCore.accepted`, `received`, `closed`,
+`ticket_key`, `computed`, `wake`), carries out its `effects`, fetches what is to be sent from the
+connections that `wanting` names, and passes its `events` on to the guest and the user. After
+whatever the guest did, and at each turn, it calls `publish`. Plain data: it pickles at any moment.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from aiospice.channels.framing import Framing
+from aiospice.effects import Compute, Pause, Resume, ServerEffect
+from aiospice.errors import AiospiceError, RemoteProtocolError, SpiceTimeout
+from aiospice.server.connection import Connection
+from aiospice.server.events import (
+    ClientConnected,
+    ClientDisconnected,
+    ServerChannelClosed,
+    ServerChannelOpened,
+)
+from aiospice.server.links import Links, Ticket
+from aiospice.server.machine import Machine
+from aiospice.server.serving import Serving
+from aiospice.server.session import ServerSession, capabilities, channel_class
+from aiospice.wire.channels import ChannelType
+from aiospice.wire.common import LinkCode
+
+if TYPE_CHECKING:
+    from aiospice.channels.events import Event
+    from aiospice.channels.server.base import ServerChannel
+    from aiospice.link.server import LinkRequested, LinkServer, ServerCrypto
+    from aiospice.server.config import ServerConfig
+
+__all__ = ["ServerCore"]
+
+Key = tuple[int, int]
+
+#: How often limits are looked at, in seconds.
+TICK = 1.0
+#: Seconds between pings on a client's main channel.
+PING_SECONDS = 15.0
+
+
+class ServerCore(Serving, Links):
+    """See the module's text."""
+
+    def __init__(self, config: ServerConfig, crypto: ServerCrypto) -> None:
+        Links.__init__(self, config, crypto)
+        Serving.__init__(self, config, Machine())
+        self._tick_at: float | None = None
+        #: The connection whose messages are being handled: what they change waits for their end.
+        self._handling = 0
+
+    # -- the shell tells ---------------------------------------------------------------------------
+
+    def received(self, number: int, data: bytes, now: float) -> None:
+        """Bytes of a connection. Never raises."""
+        self._now = now
+        connection = self.connections.get(number)
+        if connection is None or connection.closing:
+            return
+        connection.received_bytes += len(data)
+        if connection.link is not None:
+            self._link_received(connection, data)
+        else:
+            self._channel_received(connection, data)
+
+    def closed(self, number: int, error: AiospiceError | None, now: float) -> None:
+        """A connection is gone; ``error`` is None when the peer just closed it."""
+        self._now = now
+        connection = self.connections.pop(number, None)
+        self._wanting.pop(number, None)
+        if connection is None or connection.closing:
+            return
+        if connection.link is not None:
+            connection.link.receive_eof()
+            connection.closing = True
+            self._refuse(connection, "left", "the client left during the link")
+        elif connection.channel is not None:
+            self._channel_gone(connection, error)
+
+    def wake(self, now: float) -> None:
+        """The time of `next_wake` has come."""
+        self._now = now
+        if self._tick_at is not None and now >= self._tick_at:
+            self._tick_at = now + TICK
+            self._tick()
+        self._wake_serving(now)
+
+    def next_wake(self) -> float | None:
+        """When `wake` is to be called, None for never."""
+        if not self.connections:
+            self._tick_at = None
+        elif self._tick_at is None:
+            self._tick_at = self._now + TICK
+        times = [at for at in (self._tick_at, self._serving_wake()) if at is not None]
+        return min(times, default=None)
+
+    # -- the shell asks ----------------------------------------------------------------------------
+
+    def effects(self) -> list[ServerEffect]:
+        """What the shell is to do, in order; empties the list."""
+        found, self._effects = self._effects, []
+        return found
+
+    def events(self) -> list[Event]:
+        """What has happened, in order; empties the list."""
+        found, self._events = self._events, []
+        return found
+
+    def wanting(self) -> list[int]:
+        """Connections that may have something to send, since this was last asked."""
+        found = list(self._wanting)
+        self._wanting.clear()
+        return found
+
+    def take(self, number: int) -> bytes:
+        """What goes out next on a connection, b"" for nothing. Also once it is to be closed."""
+        connection = self.connections.get(number)
+        if connection is None:
+            return b""
+        connection.stuck_since = None
+        if connection.link is not None:
+            data = connection.link.take()
+        else:
+            data = self._channel_take(connection)
+        connection.sent_bytes += len(data)
+        if not data and connection.closing:
+            del self.connections[number]
+        return data
+
+    # -- limits of time ----------------------------------------------------------------------------
+
+    def _tick(self) -> None:
+        limits = self.config.limits
+        for connection in list(self.connections.values()):
+            if connection.closing:
+                continue
+            if connection.link is not None:
+                if self._now >= connection.deadline:
+                    self._link_late(connection)
+                continue
+            channel = connection.channel
+            assert channel is not None
+            if not channel.wants_to_send:
+                connection.stuck_since = None
+            elif connection.stuck_since is None:
+                connection.stuck_since = self._now
+            elif self._now - connection.stuck_since > limits.stall:
+                self._too_slow(connection, f"it left {channel.queued_bytes} bytes unread")
+                continue
+            if channel.blocked and self._now - channel.acked_at > limits.stall:
+                self._too_slow(connection, f"it acknowledged none of {channel.unacked} messages")
+        for session in list(self.sessions.values()):
+            self._tick_session(session)
+
+    def _tick_session(self, session: ServerSession) -> None:
+        main = session.channels.get((1, 0))
+        if main is None:
+            return
+        pinged = main.pinged_at
+        if pinged is not None and self._now - pinged > self.config.limits.silence:
+            connection = session.connections[1, 0]
+            self._too_slow(connection, "it doesn't answer pings")
+        elif self._now - session.pinged_at >= PING_SECONDS or (
+            main.serial and pinged is None and (main.round_trip is None)
+        ):
+            session.pinged_at = self._now
+            main.ping(self._now)
+            self._wants(session.connections[1, 0])
+
+    def _too_slow(self, connection: Connection, what: str) -> None:
+        channel = connection.channel
+        assert channel is not None
+        limit = self.config.limits.stall
+        channel.fail(
+            SpiceTimeout(f"{channel.name} of {connection.peer.address}: {what} for {limit:g} s")
+        )
+        self._channel_gone(connection, channel.error)
+
+    # -- channels ----------------------------------------------------------------------------------
+
+    def _caps_of(self, channel_type: int) -> tuple[int, ...]:
+        return capabilities(channel_type, opus=self.config.opus)
+
+    def _ticket_of(self, client: int) -> tuple[str | None] | None:
+        session = self.sessions.get(client)
+        return None if session is None else (session.ticket,)
+
+    def _judge(self, connection: Connection, asked: LinkRequested) -> tuple[int, str]:
+        key = (asked.channel_type, asked.channel_id)
+        if asked.channel_type == ChannelType.MAIN:
+            if asked.connection_id:
+                return LinkCode.BAD_CONNECTION_ID, "session-not-expected"
+            if asked.channel_id:
+                return LinkCode.CHANNEL_NOT_AVAILABLE, "no-such-channel"
+            if self.sessions and self.config.on_second_client == "refuse":
+                return LinkCode.ERROR, "second-client"
+            if len(self.sessions) >= self.config.limits.clients:
+                return LinkCode.ERROR, "clients"
+            return LinkCode.OK, ""
+        session = self.sessions.get(asked.connection_id)
+        link = connection.link
+        if session is None or (link is not None and link.username != session.user):
+            return LinkCode.BAD_CONNECTION_ID, "no-such-session"
+        if key not in self.keys():
+            return LinkCode.CHANNEL_NOT_AVAILABLE, "no-such-channel"
+        if key in session.channels or len(session.channels) >= self.config.limits.channels:
+            return LinkCode.ERROR, "channel-open"
+        return LinkCode.OK, ""
+
+    def _open(self, connection: Connection, link: LinkServer) -> None:
+        asked = link.request
+        assert asked is not None
+        key = (asked.channel_type, asked.channel_id)
+        kind = channel_class(asked.channel_type)
+        channel = kind(key, Framing(asked.channel_type, link.mini_header), asked.channel_caps)
+        connection.channel = channel
+        if asked.channel_type == ChannelType.MAIN:
+            session = self._new_session(connection, link)
+        else:
+            session = self.sessions[asked.connection_id]
+        # What the link still has to send goes out ahead of the channel's first message.
+        self._result[connection.number] = link.take()
+        connection.client = session.id
+        session.add(connection, channel)
+        self._events.append(
+            ServerChannelOpened(
+                client=session.id, channel=channel.name, peer=connection.peer.address
+            )
+        )
+        self._begin(session, channel)
+        self._wants(connection)
+        if link.trailing:
+            self._channel_received(connection, link.trailing)
+
+    def _new_session(self, connection: Connection, link: LinkServer) -> ServerSession:
+        if self.config.on_second_client == "takeover":
+            for other in list(self.sessions.values()):
+                self.disconnect(other.id, "another client took over", self._now)
+        number = 0
+        while not number or number in self.sessions:
+            number = int.from_bytes(self._crypto.random_bytes(4), "little")
+        self.ticket.used = True
+        ticket = self.ticket.password
+        session = ServerSession(number, connection.peer.address, link.username, ticket, self._now)
+        self.sessions[number] = session
+        self._events.append(ClientConnected(client=number, peer=session.peer, user=session.user))
+        return session
+
+    def _channel_take(self, connection: Connection) -> bytes:
+        result = self._result.pop(connection.number, b"")
+        channel = connection.channel
+        assert channel is not None
+        if result:
+            return result
+        data = channel.take()
+        if not data and not connection.closing:
+            self._drained(connection, channel)
+            data = channel.take()
+        return data
+
+    def _channel_received(self, connection: Connection, data: bytes) -> None:
+        channel, session = connection.channel, self.sessions.get(connection.client)
+        if channel is None or session is None:
+            return
+        before, self._handling = self._handling, connection.number
+        try:
+            for event in channel.receive(data, self._now):
+                if connection.closing:
+                    return
+                self._handle(session, channel, event)
+        finally:
+            self._handling = before
+        if connection.closing:
+            return
+        if channel.error is not None:
+            self._channel_gone(connection, channel.error)
+            return
+        self._after(session, channel)
+        self._look_at_reading(connection, channel)
+        if channel.wants_to_send:
+            self._wants(connection)
+
+    def _reading_changed(self, connection: Connection, channel: ServerChannel) -> None:
+        if self._handling != connection.number:
+            self._look_at_reading(connection, channel)
+
+    def _look_at_reading(self, connection: Connection, channel: ServerChannel) -> None:
+        if channel.reading_paused == connection.paused or connection.closing:
+            return
+        connection.paused = channel.reading_paused
+        if connection.paused:
+            self._effects.append(Pause(connection.number))
+        else:
+            self._effects.append(Resume(connection.number))
+            self._channel_received(connection, b"")
+
+    def _channel_gone(self, connection: Connection, error: AiospiceError | None) -> None:
+        """A channel has ended: by the peer, by an error, or because it took too long."""
+        session = self.sessions.get(connection.client)
+        channel = connection.channel
+        if session is None or channel is None:
+            self._close(connection)
+            return
+        if isinstance(error, RemoteProtocolError):
+            error.where = f"{channel.name} of {connection.peer.address}"
+        if channel.key[0] == ChannelType.MAIN:
+            self._end(session, "the client left" if error is None else str(error), error)
+        else:
+            self._drop_channel(session, channel, error)
+
+    def _drop_channel(
+        self, session: ServerSession, channel: ServerChannel, error: AiospiceError | None
+    ) -> None:
+        connection = session.connections[channel.key]
+        self._leave(session, channel)
+        session.drop(channel.key)
+        self._result.pop(connection.number, None)
+        self._events.append(
+            ServerChannelClosed(
+                client=session.id,
+                channel=channel.name,
+                peer=connection.peer.address,
+                error=error,
+            )
+        )
+        self._close(connection)
+
+    def _end(self, session: ServerSession, reason: str, error: AiospiceError | None = None) -> None:
+        """A client's session is over."""
+        if self.sessions.pop(session.id, None) is None:
+            return
+        for key in sorted(session.channels, reverse=True):  # main last
+            self._drop_channel(session, session.channels[key], error if key == (1, 0) else None)
+        self._events.append(ClientDisconnected(client=session.id, peer=session.peer, reason=reason))
+        self._ended(session)
+
+    # -- control -----------------------------------------------------------------------------------
+
+    def disconnect(self, client: int, reason: str, now: float) -> bool:
+        """End a client's session; False if there is none of that number."""
+        self._now = now
+        session = self.sessions.get(client)
+        if session is None:
+            return False
+        for key, channel in session.channels.items():
+            channel.finish()
+            self._wants(session.connections[key])
+        self._end(session, reason)
+        return True
+
+    def set_password(
+        self, password: str | None, *, expires_at: float | None = None, once: bool = False
+    ) -> None:
+        """Ask for another ticket from now on; sessions that are up go on.
+
+        ``expires_at`` is on the core's clock; ``once`` lets one more session in.
+        """
+        self.ticket = Ticket(password)
+        self.ticket.expires_at = expires_at
+        self.ticket.once = once
+
+    def status(self, now: float) -> dict[str, Any]:
+        """JSON-able: clients with their channels, the machine, what was refused."""
+        return {
+            "name": self.config.name,
+            "connections": len(self.connections),
+            "clients": [session.status(now) for session in self.sessions.values()],
+            "machine": self.machine_status(),
+            "links": self.doorkeeper.status(),
+        }
+
+    def _compute(self, number: int, job: Any) -> None:
+        self._effects.append(Compute(number, job))

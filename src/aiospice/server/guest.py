@@ -1,0 +1,442 @@
+"""What a program implements to be seen through SPICE, and what it holds to talk to the server.
+
+A guest subclasses `Guest` and overrides what it needs; `Guest.attach` hands it a `Host`, through
+which it draws, plays sound, and reads and writes its devices::
+
+    class Clock(Guest):
+        def attach(self, host):
+            self.display = host.display(0)
+            self.display.resize(320, 200)
+
+        async def run(self):
+            while True:
+                self.display.pixels[:] = picture_of_the_time()
+                self.display.update()
+                await asyncio.sleep(1)
+
+Everything is called on the event loop and must not block.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+from aiospice.channels.server.inputs import (
+    ButtonChanged,
+    KeyChanged,
+    LocksRequested,
+    MouseMoved,
+    PointerPlaced,
+)
+from aiospice.channels.server.record import SoundRecorded
+from aiospice.errors import LocalError
+from aiospice.server.events import (
+    ClientConnected,
+    ClientDisconnected,
+    DeviceReadable,
+    DeviceWritable,
+    MonitorsRequested,
+)
+from aiospice.server.machine import CursorState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+    import numpy.typing as npt
+
+    from aiospice.channels.events import Event
+    from aiospice.server.core import ServerCore
+    from aiospice.server.devices import Device
+    from aiospice.server.frames import Display
+
+    Pixels = npt.NDArray[np.uint8]
+
+__all__ = ["ClientInfo", "Guest", "Host", "HostDevice", "HostDisplay", "HostSurface", "dispatch"]
+
+#: The largest cursor, in pixels a side.
+MAX_CURSOR = 512
+
+
+class ClientInfo(NamedTuple):
+    """A client that is connected."""
+
+    id: int
+    #: Its address, as the server saw it.
+    peer: str
+    #: By SASL, else empty.
+    user: str
+
+
+class HostSurface:
+    """An off-screen picture that clients keep: draw from it again and again at no cost."""
+
+    def __init__(self, display: HostDisplay, id: int, width: int, height: int) -> None:
+        self._display = display
+        self.id = id
+        self.width = width
+        self.height = height
+
+    @property
+    def pixels(self) -> Pixels:
+        """uint8, height x width x 4, B G R X or B G R A; writable."""
+        return self._display._core.surface_array(self.id)
+
+    def update(
+        self, x: int = 0, y: int = 0, width: int | None = None, height: int | None = None
+    ) -> None:
+        """Pixels have changed; without arguments all of them."""
+        self._display._core.surface_damage(
+            self.id,
+            x,
+            y,
+            self.width if width is None else width,
+            self.height if height is None else height,
+        )
+        self._display._drawn()
+
+    def close(self) -> None:
+        """Clients may forget it."""
+        self._display._core.destroy_surface(self.id)
+        self._display._drawn()
+
+
+class HostDisplay:
+    """A display of the guest: pixels to draw into, and hints that save bytes."""
+
+    def __init__(self, host: Host, core: Display) -> None:
+        self._host = host
+        self._core = core
+        self.id = core.id
+
+    @property
+    def width(self) -> int:
+        """In pixels; 0 before the first `resize`."""
+        return self._core.width
+
+    @property
+    def height(self) -> int:
+        """In pixels."""
+        return self._core.height
+
+    @property
+    def pixels(self) -> Pixels:
+        """uint8, height x width x 4, B G R X; writable, the same memory until the next `resize`."""
+        return self._core.array
+
+    def _drawn(self) -> None:
+        self._host._core.drawn(self.id)
+        self._host._changed()
+
+    def resize(self, width: int, height: int) -> None:
+        """Another size, 1 to 16384 pixels a side; the pixels are black then."""
+        self._core.resize(width, height)
+        self._drawn()
+
+    def update(
+        self, x: int = 0, y: int = 0, width: int | None = None, height: int | None = None
+    ) -> None:
+        """Pixels have changed; without arguments all of them. What lies outside is left out."""
+        self._core.damage(
+            x, y, self.width if width is None else width, self.height if height is None else height
+        )
+        self._drawn()
+
+    def fill(self, x: int, y: int, width: int, height: int, colour: int) -> None:
+        """Fill a rectangle with one colour, 0xRRGGBB."""
+        self._core.fill(x, y, width, height, colour)
+        self._drawn()
+
+    def copy(self, src_x: int, src_y: int, width: int, height: int, x: int, y: int) -> None:
+        """Move pixels, as scrolling does; clients are told the move, not the pixels."""
+        self._core.copy(src_x, src_y, width, height, x, y)
+        self._drawn()
+
+    def surface(self, width: int, height: int, *, alpha: bool = False) -> HostSurface:
+        """Make an off-screen picture, transparent or black."""
+        return HostSurface(self, self._core.create_surface(width, height, alpha), width, height)
+
+    def draw(
+        self, surface: HostSurface, x: int, y: int, src: tuple[int, int, int, int] | None = None
+    ) -> None:
+        """Copy a surface, or ``src`` (x, y, width, height) of it, to a place."""
+        self._core.draw_surface(surface.id, src or (0, 0, surface.width, surface.height), x, y)
+        self._drawn()
+
+    def heads(self, heads: list[tuple[int, int, int, int, int]]) -> None:
+        """The monitors that this display shows: (id, x, y, width, height) of each."""
+        self._core.set_heads(heads)
+        self._drawn()
+
+
+class HostDevice:
+    """A character device of the guest: a stream of bytes with back-pressure both ways."""
+
+    def __init__(self, host: Host, device: Device) -> None:
+        self._host = host
+        self._device = device
+        self.name = device.name
+        #: Channel type and id; (1, 0) is the agent's.
+        self.key = device.key
+
+    @property
+    def opened(self) -> bool:
+        """Whether the guest has it open: clients write only then."""
+        return self._device.opened
+
+    @opened.setter
+    def opened(self, opened: bool) -> None:
+        self._host._core.open_device(self._device, opened)
+        self._host._changed()
+
+    @property
+    def readable(self) -> int:
+        """Bytes that `read` would give."""
+        return self._device.readable
+
+    @property
+    def writable(self) -> bool:
+        """Whether `write` would take something."""
+        return self._device.writable
+
+    @property
+    def clients(self) -> int:
+        """Clients that are connected to it."""
+        return self._device.clients
+
+    def read(self, limit: int = 65536) -> bytes:
+        """Bytes from the client, at most ``limit``; b"" if there are none."""
+        data = self._host._core.device_read(self._device, limit)
+        if data:
+            self._host._changed()
+        return data
+
+    def write(self, data: bytes | bytearray | memoryview) -> int:
+        """Bytes for the client; returns how many were taken, maybe none: see `writable`."""
+        taken = self._host._core.device_write(self._device, data)
+        if taken:
+            self._host._changed()
+        return taken
+
+
+class Host:
+    """What a guest talks to. Made by who runs the server."""
+
+    def __init__(self, core: ServerCore, changed: Callable[[], None]) -> None:
+        self._core = core
+        self._changed = changed
+        self._displays: dict[int, HostDisplay] = {}
+        self._devices: dict[tuple[int, int], HostDevice] = {}
+        self._shapes = 0
+
+    @property
+    def clients(self) -> tuple[ClientInfo, ...]:
+        """Who is connected."""
+        found = self._core.sessions.values()
+        return tuple(ClientInfo(session.id, session.peer, session.user) for session in found)
+
+    def now(self) -> float:
+        """The server's clock, in seconds."""
+        return self._core._now
+
+    # -- displays and cursor -----------------------------------------------------------------------
+
+    def display(self, id: int = 0) -> HostDisplay:
+        """Display ``id`` (0 to 15), made when it is first asked for; `resize` gives it a size."""
+        if id not in self._displays:
+            if not 0 <= id < 16:
+                raise LocalError(f"display {id}: 0 to 15 can be had")
+            from aiospice.server.frames import Display
+
+            core = self._core.machine.displays.get(id) or Display(id)
+            self._core.add_display(id, core)
+            self._displays[id] = HostDisplay(self, core)
+        return self._displays[id]
+
+    def set_cursor(self, pixels: Pixels, hot_x: int = 0, hot_y: int = 0, display: int = 0) -> None:
+        """The cursor's picture: uint8, height x width x 4, B G R A, alpha multiplied in."""
+        height, width = pixels.shape[:2]
+        if not (0 < width <= MAX_CURSOR and 0 < height <= MAX_CURSOR and pixels.shape[2] == 4):
+            raise LocalError(
+                f"a cursor of shape {pixels.shape}: up to {MAX_CURSOR} x {MAX_CURSOR} pixels of 4"
+            )
+        data = pixels.tobytes()
+        state = self._cursor(display)
+        same = state.shape is not None and (state.shape.data, state.shape.width) == (data, width)
+        if not same:
+            state.shape = self._core.shape(width, height, hot_x, hot_y, data)
+        self._core.show_cursor(display, state.shape, state.position, True)
+        self._changed()
+
+    def move_cursor(self, x: int, y: int, display: int = 0) -> None:
+        """The cursor's hot spot is at a pixel; of use in the relative mouse mode only."""
+        state = self._cursor(display)
+        self._core.show_cursor(display, state.shape, (x, y), state.visible)
+        self._changed()
+
+    def hide_cursor(self, display: int = 0) -> None:
+        """No cursor, until `set_cursor`."""
+        state = self._cursor(display)
+        self._core.show_cursor(display, state.shape, state.position, False)
+        self._changed()
+
+    def _cursor(self, display: int) -> CursorState:
+        return self._core.machine.cursors.get(display) or CursorState()
+
+    # -- inputs and sound --------------------------------------------------------------------------
+
+    def set_locks(self, locks: int) -> None:
+        """The keyboard's lights: 1 scroll lock, 2 num lock, 4 caps lock."""
+        self._core.set_locks(locks)
+        self._changed()
+
+    def mouse_modes(self, *, absolute: bool) -> None:
+        """Whether positions can be told (`Guest.mouse_move`), or motion only."""
+        self._core.set_absolute(absolute)
+        self._changed()
+
+    def sound(self, *, playback: bool = True, record: bool = False) -> None:
+        """Which sound channels there are; to be said before clients come."""
+        self._core.machine.has_sound = playback
+        self._core.machine.has_record = record
+
+    def playback_start(self, frequency: int = 48000, channels: int = 2) -> None:
+        """Begin to play."""
+        self._core.playback_start((frequency, channels))
+        self._changed()
+
+    def playback(self, samples: bytes) -> None:
+        """Play samples: signed 16 bit, little endian, channels interleaved; 10 to 20 ms a call."""
+        self._core.playback(samples)
+        self._changed()
+
+    def playback_stop(self) -> None:
+        """Play no more."""
+        self._core.playback_stop()
+        self._changed()
+
+    def record_start(self, frequency: int = 48000, channels: int = 2) -> None:
+        """Ask clients for sound, which comes as `Guest.recorded`."""
+        self._core.record_start((frequency, channels))
+        self._changed()
+
+    def record_stop(self) -> None:
+        """No more sound."""
+        self._core.record_stop()
+        self._changed()
+
+    def set_volume(self, volume: tuple[int, ...], *, muted: bool, record: bool = False) -> None:
+        """The guest's volume, 0 to 65535 a channel."""
+        self._core.set_volume((6, 0) if record else (5, 0), volume, muted)
+        self._changed()
+
+    # -- devices -----------------------------------------------------------------------------------
+
+    def port(self, name: str) -> HostDevice:
+        """A port of that name, made when it is first asked for. Shut until ``opened`` is set."""
+        return self._device(self._core.port(name))
+
+    def webdav(self) -> HostDevice:
+        """The device of the webdav channel."""
+        return self._device(self._core.webdav())
+
+    def usbredir(self) -> HostDevice:
+        """One more device for a USB device of the client."""
+        return self._device(self._core.usbredir())
+
+    def smartcard(self) -> HostDevice:
+        """The smartcard reader's device."""
+        return self._device(self._core.smartcard())
+
+    def agent(self) -> HostDevice:
+        """The agent's device, a stream of chunks; with ``opened`` an agent is there."""
+        return self._device(self._core.agent_device())
+
+    def _device(self, device: Device) -> HostDevice:
+        found = self._devices.get(device.key)
+        if found is None:
+            found = self._devices[device.key] = HostDevice(self, device)
+        return found
+
+
+class Guest:
+    """What a server shows. Override what is needed; all is called on the event loop."""
+
+    #: What clients show as the machine's name.
+    name: ClassVar[str] = "aiospice"
+    #: It gives away so much that it is never served without a password.
+    needs_password: ClassVar[bool] = False
+
+    def attach(self, host: Host) -> None:
+        """The server is about to start: make displays and devices."""
+
+    async def run(self) -> None:
+        """Live; cancelled when the server ends."""
+
+    def key(self, code: int, pressed: bool) -> None:
+        """A key: scancode of set 1, prefix first (0x1c Enter, 0xe048 cursor up)."""
+
+    def mouse_move(self, x: int, y: int, display: int, buttons: int) -> None:
+        """The pointer is at a pixel; ``buttons`` has a bit for each that is down, left first."""
+
+    def mouse_motion(self, dx: int, dy: int, buttons: int) -> None:
+        """The mouse has moved (relative mouse mode)."""
+
+    def mouse_button(self, button: int, pressed: bool, buttons: int) -> None:
+        """A button: 1 left, 2 middle, 3 right, 4 and 5 the wheel up and down."""
+
+    def locks(self, locks: int) -> None:
+        """A client wants the keyboard's lights so (see `Host.set_locks`)."""
+
+    def monitors(self, monitors: tuple[tuple[int, int, int, int], ...]) -> None:
+        """A client wants monitors so: (x, y, width, height) of each."""
+
+    def recorded(self, samples: bytes) -> None:
+        """Sound of a client: signed 16 bit, little endian, channels interleaved."""
+
+    def device_readable(self, device: HostDevice) -> None:
+        """A client has written to a device."""
+
+    def device_writable(self, device: HostDevice) -> None:
+        """A device takes bytes again."""
+
+    def client_connected(self, client: int) -> None:
+        """A client has come; its number is that of `ClientInfo`."""
+
+    def client_disconnected(self, client: int) -> None:
+        """A client has gone."""
+
+
+def dispatch(guest: Guest, host: Host, event: Event) -> None:
+    """Call the guest's method for an event of the core, if it has one."""
+    call = _CALLS.get(type(event))
+    if call is not None:
+        call(guest, host, event)
+
+
+def _device_event(name: str) -> Callable[[Guest, Host, Any], None]:
+    def call(guest: Guest, host: Host, event: Any) -> None:
+        device = host._devices.get(event.key)
+        if device is not None:
+            getattr(guest, name)(device)
+
+    return call
+
+
+_CALLS: dict[type[Event], Callable[[Guest, Host, Any], None]] = {
+    KeyChanged: lambda guest, _, event: guest.key(event.code, event.pressed),
+    PointerPlaced: lambda guest, _, event: guest.mouse_move(
+        event.x, event.y, event.display, event.buttons
+    ),
+    MouseMoved: lambda guest, _, event: guest.mouse_motion(event.dx, event.dy, event.buttons),
+    ButtonChanged: lambda guest, _, event: guest.mouse_button(
+        event.button, event.pressed, event.buttons
+    ),
+    LocksRequested: lambda guest, _, event: guest.locks(event.locks),
+    MonitorsRequested: lambda guest, _, event: guest.monitors(event.monitors),
+    SoundRecorded: lambda guest, _, event: guest.recorded(event.data),
+    ClientConnected: lambda guest, _, event: guest.client_connected(event.client),
+    ClientDisconnected: lambda guest, _, event: guest.client_disconnected(event.client),
+    DeviceReadable: _device_event("device_readable"),
+    DeviceWritable: _device_event("device_writable"),
+}
