@@ -18,6 +18,8 @@ from __future__ import annotations
 import pickle
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from tests.script import OneKey
+
 from aiospice.channels.events import Event
 from aiospice.client.config import ClientConfig
 from aiospice.client.session import ClientSession
@@ -26,7 +28,6 @@ from aiospice.errors import SessionLost
 from aiospice.server.config import Peer, ServerConfig
 from aiospice.server.core import ServerCore
 from aiospice.server.guest import Host
-from script import OneKey
 
 if TYPE_CHECKING:
     from aiospice.effects import Endpoint
@@ -72,7 +73,17 @@ class PairClient:
         """Events of a kind so far."""
         return [event for event in self.events if isinstance(event, kind)]
 
+    def channel(self, kind: int, number: int = 0) -> Any:
+        """A channel of the client's session."""
+        return self.core.channels[kind, number]
+
+    @property
+    def served(self) -> Any:
+        """The server's session of this client."""
+        return self.pair.core.sessions[self.core.session_id]
+
     def start(self) -> None:
+        """Connect."""
         self.core.start(self.pair.now)
         self.pair.run()
 
@@ -153,6 +164,15 @@ class ServerPair:
             parts.append(data)
         self.settle()
         return b"".join(parts)
+
+    def pipe(self, key: tuple[int, int], client: int = 0) -> Pipe:
+        """The pipe of a client's channel."""
+        for number, pipe in self.pipes.items():
+            connection = self.core.connections.get(number)
+            channel = connection.channel if connection is not None else None
+            if pipe.client is self.clients[client] and channel is not None and channel.key == key:
+                return pipe
+        raise KeyError(key)
 
     def cut_off(self, number: int) -> None:
         """A connection breaks."""
@@ -322,7 +342,7 @@ class ServerPair:
             cores += [client.core for client in self.clients]
             times = [at for core in cores if (at := core.next_wake()) is not None]
             soonest = min(times, default=end)
-            if soonest > end:
+            if not times or soonest > end:
                 break
             self.now = max(self.now, soonest)
             for core in cores:

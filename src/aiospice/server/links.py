@@ -149,7 +149,7 @@ class Links:
         self._wanting[connection.number] = None
         if link.phase is ServerLinkPhase.AUTHENTICATED:
             self._authenticated(connection)
-        if link.phase is ServerLinkPhase.FAILED:
+        elif link.phase is ServerLinkPhase.FAILED:
             self._link_failed(connection)
 
     def _authenticated(self, connection: Connection) -> None:

@@ -107,9 +107,8 @@ class ServerChannel:
         """Queue what a client has asked for; a client that asks and doesn't read is closed."""
         self._asked += 1
         if self._asked > ASKED_LIMIT:
-            raise RemoteProtocolError(
-                f"the client asks and does not read: {ASKED_LIMIT} answers wait for it"
-            )
+            text = f"the client asks and does not read: {ASKED_LIMIT} answers wait for it"
+            self.fail(RemoteProtocolError(text))
         self.send(message)
 
     @property
