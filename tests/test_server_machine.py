@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from tests.server_pair import ServerPair
 
+from aiospice.aio.opus import OpusCodecs, OpusEncoder
 from aiospice.channels.inputs import LocksChanged
 from aiospice.channels.main import MouseModeChanged
 from aiospice.channels.playback import SoundPacket
@@ -17,10 +18,13 @@ from aiospice.channels.server.inputs import (
     MouseMoved,
     PointerPlaced,
 )
+from aiospice.channels.server.record import SoundRecorded
 from aiospice.channels.sound import SoundStarted, SoundStopped, VolumeChanged
 from aiospice.client.cursor import CursorChanged, CursorHidden, CursorMissing, CursorMoved
 from aiospice.server.config import ServerConfig
+from aiospice.server.guest import Host
 from aiospice.wire import cursor, inputs
+from aiospice.wire.playback import DataMode
 from aiospice.wire.shapes import Point16
 
 CUTS = pytest.mark.parametrize("cut", [0, 1], ids=["whole", "byte-by-byte"])
@@ -172,6 +176,37 @@ def test_a_client_that_comes_while_sound_plays_hears_the_rest() -> None:
     pair.host.playback_start()
     anna = pair.client()
     assert anna.seen(SoundStarted)
+
+
+def test_sound_goes_as_opus_where_both_can() -> None:
+    pair = ServerPair(ServerConfig(opus=True))
+    pair.host = Host(pair.core, lambda: None, OpusCodecs())
+    pair.host.sound()
+    anna = pair.client()
+    pair.host.playback_start()
+    for _ in range(10):
+        pair.host.playback(bytes(3840))
+        pair.run()
+    packets = anna.seen(SoundPacket)
+    takes = anna.served.channels[5, 0].takes_opus
+    assert {packet.mode for packet in packets} == {DataMode.OPUS if takes else DataMode.RAW}
+
+
+def test_a_guest_hears_the_client() -> None:
+    pair = ServerPair()
+    pair.host.sound(record=True)
+    anna = pair.client()
+    pair.host.record_start()
+    pair.run()
+    anna.channel(6).write(b"\1\2" * 960, 5)
+    pair.run()
+    (event,) = pair.seen(SoundRecorded)
+    assert pair.host.heard(event) == b"\1\2" * 960
+    packets = OpusEncoder(2).encode(bytes(1920))
+    packed = event.replace(mode=DataMode.OPUS, data=packets[0])
+    pair.host = Host(pair.core, lambda: None, OpusCodecs())
+    assert len(pair.host.heard(packed)) <= 1920
+    assert pair.host.heard(packed.replace(data=b"")) == b""
 
 
 def test_sound_for_a_client_that_does_not_read_is_left_out_oldest_first() -> None:

@@ -19,7 +19,7 @@ Everything is called on the event loop and must not block.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 from aiospice.channels.server.inputs import (
     ButtonChanged,
@@ -29,7 +29,7 @@ from aiospice.channels.server.inputs import (
     PointerPlaced,
 )
 from aiospice.channels.server.record import SoundRecorded
-from aiospice.errors import LocalError
+from aiospice.errors import DecodeError, LocalError
 from aiospice.server.events import (
     ClientConnected,
     ClientDisconnected,
@@ -38,6 +38,7 @@ from aiospice.server.events import (
     MonitorsRequested,
 )
 from aiospice.server.machine import CursorState
+from aiospice.wire.playback import DataMode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,6 +52,24 @@ if TYPE_CHECKING:
     from aiospice.server.frames import Display
 
     Pixels = npt.NDArray[np.uint8]
+
+    class SoundEncoder(Protocol):
+        """Packs samples (`aiospice.aio.opus.OpusEncoder`)."""
+
+        def encode(self, samples: bytes) -> list[bytes]: ...
+
+    class SoundDecoder(Protocol):
+        """Unpacks a packet (`aiospice.aio.opus.OpusDecoder`)."""
+
+        def decode(self, packet: bytes) -> bytes: ...
+
+    class SoundCodecs(Protocol):
+        """Makes them; each keeps its own state."""
+
+        def encoder(self, channels: int) -> SoundEncoder: ...
+
+        def decoder(self, channels: int) -> SoundDecoder: ...
+
 
 __all__ = ["ClientInfo", "Guest", "Host", "HostDevice", "HostDisplay", "HostSurface", "dispatch"]
 
@@ -222,9 +241,17 @@ class HostDevice:
 class Host:
     """What a guest talks to. Made by who runs the server."""
 
-    def __init__(self, core: ServerCore, changed: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        core: ServerCore,
+        changed: Callable[[], None],
+        codecs: SoundCodecs | None = None,
+    ) -> None:
         self._core = core
         self._changed = changed
+        self._codecs = codecs
+        self._encoder: SoundEncoder | None = None
+        self._decoder: SoundDecoder | None = None
         self._displays: dict[int, HostDisplay] = {}
         self._devices: dict[tuple[int, int], HostDevice] = {}
         self._shapes = 0
@@ -302,12 +329,15 @@ class Host:
 
     def playback_start(self, frequency: int = 48000, channels: int = 2) -> None:
         """Begin to play."""
+        fits = self._codecs is not None and (frequency, channels) == (48000, 2)
+        self._encoder = self._codecs.encoder(channels) if self._codecs and fits else None
         self._core.playback_start((frequency, channels))
         self._changed()
 
     def playback(self, samples: bytes) -> None:
         """Play samples: signed 16 bit, little endian, channels interleaved; 10 to 20 ms a call."""
-        self._core.playback(samples)
+        packets = None if self._encoder is None else self._encoder.encode(samples)
+        self._core.playback(samples, packets)
         self._changed()
 
     def playback_stop(self) -> None:
@@ -317,6 +347,7 @@ class Host:
 
     def record_start(self, frequency: int = 48000, channels: int = 2) -> None:
         """Ask clients for sound, which comes as `Guest.recorded`."""
+        self._decoder = None
         self._core.record_start((frequency, channels))
         self._changed()
 
@@ -324,6 +355,20 @@ class Host:
         """No more sound."""
         self._core.record_stop()
         self._changed()
+
+    def heard(self, event: SoundRecorded) -> bytes:
+        """The samples of a client's packet; b"" if it can't be read."""
+        if event.mode != DataMode.OPUS:
+            return event.data
+        sound = self._core.machine.record.format
+        if self._codecs is None or sound is None:
+            return b""
+        if self._decoder is None:
+            self._decoder = self._codecs.decoder(sound[1])
+        try:
+            return self._decoder.decode(event.data)
+        except DecodeError:
+            return b""
 
     def set_volume(self, volume: tuple[int, ...], *, muted: bool, record: bool = False) -> None:
         """The guest's volume, 0 to 65535 a channel."""
@@ -434,7 +479,7 @@ _CALLS: dict[type[Event], Callable[[Guest, Host, Any], None]] = {
     ),
     LocksRequested: lambda guest, _, event: guest.locks(event.locks),
     MonitorsRequested: lambda guest, _, event: guest.monitors(event.monitors),
-    SoundRecorded: lambda guest, _, event: guest.recorded(event.data),
+    SoundRecorded: lambda guest, host, event: guest.recorded(host.heard(event)),
     ClientConnected: lambda guest, _, event: guest.client_connected(event.client),
     ClientDisconnected: lambda guest, _, event: guest.client_disconnected(event.client),
     DeviceReadable: _device_event("device_readable"),

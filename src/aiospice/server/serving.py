@@ -22,11 +22,13 @@ from aiospice.channels.server.main import (
     MainServer,
     MouseModeRequested,
 )
+from aiospice.channels.server.record import SoundRecorded
 from aiospice.server.devices import Devices
 from aiospice.server.machine import CursorState
 from aiospice.wire import caps, main
 from aiospice.wire.caps import MainCap
 from aiospice.wire.main import MouseModes
+from aiospice.wire.playback import DataMode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -89,7 +91,7 @@ class Serving(Devices):
     def _wants(self, connection: Connection) -> None:
         self._wanting[connection.number] = None
 
-    def _open_channels(self, key: Key) -> Iterator[tuple[ServerSession, ServerChannel]]:
+    def _open_channels(self, key: Key) -> Iterator[tuple[ServerSession, Any]]:
         """The channel of each session that has it; what is sent on it will be asked for."""
         for session in self.sessions.values():
             channel = session.channels.get(key)
@@ -175,6 +177,9 @@ class Serving(Devices):
             channel.channels(tuple(sorted(self.keys() - {(1, 0)})))
         elif isinstance(event, MouseModeRequested):
             self._mode_requested(event.mode)
+        elif isinstance(event, SoundRecorded):
+            if session is self._recorder():  # the sound of two can't be told apart
+                self._events.append(event)
         elif self._device_event(session, channel, event):
             pass
         elif channel.key[0] == 2:
@@ -187,6 +192,13 @@ class Serving(Devices):
         if channel.key[0] == 2:
             self._pump(session, channel.key[1])
 
+    def _recorder(self) -> ServerSession | None:
+        """The client whose sound the guest hears: the first that has a record channel."""
+        for session in self.sessions.values():
+            if (6, 0) in session.channels:
+                return session
+        return None
+
     def _mode_requested(self, mode: int) -> None:
         machine = self.machine
         if mode in (MouseModes.SERVER, MouseModes.CLIENT) and mode & machine.mouse_modes:
@@ -196,7 +208,6 @@ class Serving(Devices):
     def _tell_mouse_mode(self) -> None:
         machine = self.machine
         for _, channel in self._open_channels((1, 0)):
-            assert isinstance(channel, MainServer)
             channel.mouse_mode(machine.mouse_modes, machine.mouse_mode)
 
     # -- displays ----------------------------------------------------------------------------------
@@ -303,7 +314,7 @@ class Serving(Devices):
         """The cursor of a display is so from now on."""
         self.machine.cursors[number] = CursorState(shape, position, visible)
         for _, channel in self._open_channels((4, number)):
-            channel.show(shape, position, visible)  # type: ignore[attr-defined]
+            channel.show(shape, position, visible)
 
     def set_locks(self, locks: int) -> None:
         """The guest's keyboard lights."""
@@ -311,7 +322,6 @@ class Serving(Devices):
             return
         self.machine.locks = locks
         for _, channel in self._open_channels((3, 0)):
-            assert isinstance(channel, InputsServer)
             channel.locks(locks)
 
     def set_absolute(self, absolute: bool) -> None:
@@ -320,49 +330,48 @@ class Serving(Devices):
             self._tell_mouse_mode()
 
     def _sound_mode(self, channel: PlaybackServer) -> int:
-        from aiospice.wire.playback import DataMode
-
-        opus = self.config.opus and channel.takes_opus
+        # Clients unpack Opus at 48 kHz in stereo only (spice-common ``common/snd_codec.h``).
+        fits = self.machine.playback.format == (48000, 2)
+        opus = self.config.opus and fits and channel.takes_opus
         return DataMode.OPUS if opus else DataMode.RAW
 
     def playback_start(self, sound: SoundFormat) -> None:
         """The guest begins to play."""
         self.machine.playback.format = sound
         for _, channel in self._open_channels((5, 0)):
-            channel.start(sound, self._sound_mode(channel), self.clock())  # type: ignore
+            channel.start(sound, self._sound_mode(channel), self.clock())
 
-    def playback(self, samples: bytes, opus: bytes | None = None) -> None:
-        """Sound of the guest; ``opus``: the same packed, for clients that take it."""
+    def playback(self, samples: bytes, opus: list[bytes] | None = None) -> None:
+        """Sound of the guest; ``opus``: the same in packets, for clients that take them."""
         for _, channel in self._open_channels((5, 0)):
-            packed = channel.mode == 3  # type: ignore[attr-defined]
-            data = opus if packed else samples
-            if data:
-                channel.packet(data, self.clock())  # type: ignore[attr-defined]
+            packed = channel.mode == DataMode.OPUS
+            for packet in (opus or []) if packed else [samples]:
+                channel.packet(packet, self.clock())
 
     def playback_stop(self) -> None:
         """The guest plays no more."""
         self.machine.playback.format = None
         for _, channel in self._open_channels((5, 0)):
-            channel.stop()  # type: ignore[attr-defined]
+            channel.stop()
 
     def record_start(self, sound: SoundFormat) -> None:
         """The guest wants sound."""
         self.machine.record.format = sound
         for _, channel in self._open_channels((6, 0)):
-            channel.start(*sound)  # type: ignore[attr-defined]
+            channel.start(*sound)
 
     def record_stop(self) -> None:
         """The guest wants no more sound."""
         self.machine.record.format = None
         for _, channel in self._open_channels((6, 0)):
-            channel.stop()  # type: ignore[attr-defined]
+            channel.stop()
 
     def set_volume(self, key: Key, volume: tuple[int, ...], muted: bool) -> None:
         """The volume of playback (5, 0) or record (6, 0)."""
         sound = self.machine.playback if key[0] == 5 else self.machine.record
         sound.volume, sound.muted = volume, muted
         for _, channel in self._open_channels(key):
-            channel.volume(volume, muted)  # type: ignore[attr-defined]
+            channel.volume(volume, muted)
 
     def machine_status(self) -> dict[str, Any]:
         """JSON-able: displays, locks, sound."""
