@@ -415,9 +415,9 @@ def test_messages_of_several_clients_do_not_mix() -> None:
         device.client_writes(OTHER, other)
         if piece is mine[0]:
             device.client_writes(9, third[0])
-        for client in device.clients.values():
-            unread = device.unread_price(client.id)
-            assert client.tokens + client.free + unread == client.window
+        for known in device.clients.values():
+            unread = device.unread_price(known.id)
+            assert known.tokens + known.free + unread == known.window
     assert [piece for _, piece in read(device)] == [*mine, *theirs, *third]
 
 

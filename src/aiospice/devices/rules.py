@@ -8,6 +8,7 @@ from typing import NamedTuple
 from aiospice.wire.agent_stream import MAX_AGENT_DATA
 from aiospice.wire.channels import CHANNEL_LIMITS
 from aiospice.wire.smartcard import DEVICE_HEADER, MAX_CARD_DATA
+from aiospice.wire.tokens import LEAST_MESSAGE
 
 __all__ = [
     "AGENT",
@@ -78,12 +79,13 @@ AGENT = Rules(
 )
 
 #: Ports, usbredir and webdav. ``window``, ``interval`` and ``client_limit`` are ours: upstream
-#: has no tokens here, and pauses the socket when its 128 self tokens are used up.
+#: has no tokens here, and pauses the socket when its 128 self tokens are used up. Many small
+#: messages rather than few large ones: what a guest or a client writes in lines needs one each.
 VMC = Rules(
-    window=16,
-    interval=8,
+    window=64,
+    interval=16,
     self_tokens=128,
-    client_limit=64 << 10,
+    client_limit=LEAST_MESSAGE,
     plain_limit=CHANNEL_LIMITS[10],
     message_limit=VMC_MESSAGE,
     unread=1 << 20,
@@ -94,7 +96,7 @@ VMC = Rules(
 
 #: Smartcard readers. Upstream bounds nothing here; the numbers are ours.
 SMARTCARD = Rules(
-    window=8,
+    window=16,
     interval=4,
     self_tokens=32,
     client_limit=DEVICE_HEADER.size + MAX_CARD_DATA,

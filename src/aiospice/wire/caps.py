@@ -20,6 +20,7 @@ __all__ = [
     "MainCap",
     "PlaybackCap",
     "RecordCap",
+    "SmartcardCap",
     "VmcCap",
     "bits",
     "cap_names",
@@ -90,9 +91,16 @@ class InputsCap(IntEnum):
 
 
 class VmcCap(IntEnum):
-    """``SPICE_SPICEVMC_CAP_*``: port, webdav and usbredir channels."""
+    """``SPICE_SPICEVMC_CAP_*``: port, webdav and usbredir channels; TOKENS is ours."""
 
     DATA_COMPRESS_LZ4 = 0
+    TOKENS = 31
+
+
+class SmartcardCap(IntEnum):
+    """Smartcard channels: upstream has none, TOKENS is ours."""
+
+    TOKENS = 31
 
 
 #: What a complete implementation announces.
@@ -104,6 +112,7 @@ _BY_CHANNEL: dict[int, type[IntEnum]] = {
     3: InputsCap,
     5: PlaybackCap,
     6: RecordCap,
+    8: SmartcardCap,
     9: VmcCap,
     10: VmcCap,
     11: VmcCap,

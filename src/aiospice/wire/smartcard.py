@@ -11,6 +11,7 @@ from struct import Struct
 
 from aiospice.wire.message import CLIENT, SERVER, Message
 from aiospice.wire.record import block, counter, u32
+from aiospice.wire.tokens import ClientTokens, Tokens
 
 __all__ = [
     "DEVICE_HEADER",
@@ -19,7 +20,9 @@ __all__ = [
     "CardError",
     "CardMessage",
     "ClientData",
+    "ClientTokens",
     "Data",
+    "Tokens",
 ]
 
 _SMARTCARD = (8,)

@@ -8,18 +8,21 @@ from enum import IntEnum
 from aiospice.wire.channels import CHANNEL_LIMITS
 from aiospice.wire.message import CLIENT, SERVER, Message
 from aiospice.wire.record import counter, pointer_bytes, rest, u8, u32, when
+from aiospice.wire.tokens import ClientTokens, Tokens
 
 __all__ = [
     "MAX_UNCOMPRESSED",
     "ClientCompressedData",
     "ClientData",
     "ClientPortEvent",
+    "ClientTokens",
     "CompressedData",
     "Compression",
     "Data",
     "PortEvent",
     "PortEvents",
     "PortInit",
+    "Tokens",
 ]
 
 _VMC = (9, 10, 11)
