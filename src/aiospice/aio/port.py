@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Port"]
 
-#: Bytes from the guest that are kept for a reader; then the connection isn't read.
+#: Bytes from the guest that are kept for a reader; then the connection isn't read. (A server with
+#: tokens sends no more than a window, and its connection is read all the time.)
 READ_LIMIT = 256 << 10
 #: Bytes for the guest that wait for the socket while `Port.write` returns at once.
 WRITE_LIMIT = 64 << 10
@@ -100,6 +101,7 @@ class Port:
             await self._wait(self._readers)
         data = bytes(self._buffer[:limit])
         del self._buffer[:limit]
+        self._consumed(len(data))
         if len(self._buffer) < READ_LIMIT // 2 and self.key in self._shell.core.stopped:
             self._shell.core.go_on_reading(self.key)
             self._shell.turn()
@@ -141,15 +143,26 @@ class Port:
     def feed(self, data: bytes) -> None:
         """Bytes have come from the guest."""
         if self.discard:
+            self._consumed(len(data))
             return
         self._buffer += data
-        if len(self._buffer) > READ_LIMIT:
+        channel = self._channel
+        if len(self._buffer) > READ_LIMIT and (channel is None or channel.flow is None):
             self._shell.core.stop_reading(self.key)
         _wake(self._readers)
+
+    def _consumed(self, count: int) -> None:
+        """Give tokens back for bytes that aren't kept any more."""
+        channel = self._channel
+        if channel is not None and channel.flow is not None:
+            channel.consumed(count)
+            if channel.flow.due:
+                self._shell.turn()
 
     def drop(self) -> None:
         """Nobody wants the bytes of this device."""
         self.discard = True
+        self._consumed(len(self._buffer))
         self._buffer.clear()
         self._shell.core.go_on_reading(self.key)
         self._shell.turn()

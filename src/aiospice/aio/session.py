@@ -469,7 +469,9 @@ class Session:
         if name == "DeviceData":
             self._on_device_data(event)
             return
-        if name == "ScreenChanged":
+        if name == "CardMessageReceived":  # nobody but the listeners, which drop what is too much
+            self._shell.core.channels[event.key].consumed(1)  # type: ignore[attr-defined]
+        elif name == "ScreenChanged":
             self._changed_at = self._shell.now()
         elif name == "ScreenMarked" or (name == "ChannelOpened" and _is_display(event)):
             self._screen_at = self._shell.now()

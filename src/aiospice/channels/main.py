@@ -67,7 +67,7 @@ class AgentDisconnected(Event):
 
 
 class AgentDataReceived(Event):
-    """A piece of the agent's stream."""
+    """A piece of the agent's stream; tell `MainChannel.agent_consumed` when it's dealt with."""
 
     data: bytes
 
@@ -117,8 +117,10 @@ class MainChannel(ClientChannel):
         self.agent_connected = False
         #: Messages that may still go to the agent.
         self.agent_tokens = 0
-        #: Messages that the server may still send from the agent, and those used up unreturned.
+        #: Messages that the server may still send from the agent, those that nobody has dealt with,
+        #: and those used up unreturned.
         self.agent_granted = 0
+        self._agent_unread = 0
         self._agent_used = 0
         self._agent_queue: deque[bytes] = deque()
 
@@ -146,7 +148,7 @@ class MainChannel(ClientChannel):
     def _agent_up(self) -> None:
         self.agent_connected = True
         self.agent_granted = AGENT_WINDOW
-        self._agent_used = 0
+        self._agent_used = self._agent_unread = 0
         # Without it upstream's server can't hand the session over (it aborts on an agent that no
         # client has taken up with).
         self._reply(main.AgentStart(num_tokens=AGENT_WINDOW))
@@ -178,12 +180,21 @@ class MainChannel(ClientChannel):
         if self.agent_granted < 0 and self.agent_connected:
             # Upstream does not charge the short piece that it sends before a hand-over.
             self.agent_granted = 0
-        self._agent_used += 1
+        self._agent_unread += 1
+        self._events.append(AgentDataReceived(data=message.data))
+
+    def agent_consumed(self, count: int = 1) -> None:
+        """So many pieces have been dealt with: the server may send as many more.
+
+        Without it the agent's stream stops after a window.
+        """
+        count = min(count, self._agent_unread)
+        self._agent_unread -= count
+        self._agent_used += count
         if self._agent_used >= AGENT_RETURN:
             self._reply(main.ClientAgentToken(num_tokens=self._agent_used))
             self.agent_granted += self._agent_used
             self._agent_used = 0
-        self._events.append(AgentDataReceived(data=message.data))
 
     def clock(self, now: float) -> int:
         """The server's multi-media time at ``now``, in ms (32 bits)."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from aiospice.channels.base import ClientChannel
 from aiospice.channels.events import Event
+from aiospice.channels.tokens import FlowChannel
 from aiospice.wire import smartcard
 
 __all__ = ["CardMessageReceived", "SmartcardChannel"]
@@ -14,24 +14,37 @@ __all__ = ["CardMessageReceived", "SmartcardChannel"]
 class CardMessageReceived(Event):
     """A message from the guest's side (`aiospice.wire.smartcard.CardMessage`)."""
 
+    key: tuple[int, int]
     channel: str
     type: int
     reader_id: int
     data: bytes
 
 
-class SmartcardChannel(ClientChannel):
-    """Smartcard at the level of messages: no card is emulated here."""
+class SmartcardChannel(FlowChannel):
+    """Smartcard at the level of messages: no card is emulated here.
 
-    handlers: ClassVar[dict[int, str]] = {smartcard.Data.number: "_on_data"}
+    `consumed` counts messages.
+    """
+
+    handlers: ClassVar[dict[int, str]] = {
+        smartcard.Data.number: "_on_data",
+        smartcard.Tokens.number: "_on_tokens",
+    }
+    window = 16
+    interval = 4
+    message_size = least_size = smartcard.DEVICE_HEADER.size + smartcard.MAX_CARD_DATA
 
     def send_card(self, type: int, reader_id: int, data: bytes) -> None:
         """Send a card message."""
         self.send(smartcard.ClientData(type=type, reader_id=reader_id, data=data))
 
     def _on_data(self, message: smartcard.Data) -> None:
+        if self.flow is not None:
+            self.flow.came(1)
         self._events.append(
             CardMessageReceived(
+                key=self.key,
                 channel=self.name,
                 type=message.type,
                 reader_id=message.reader_id,

@@ -11,7 +11,8 @@ a hand-over falls back to an ordinary reconnect (``server/spicevmc.cpp``, ``char
   rest sits in the two kernels' socket buffers, `KERNEL_BYTES` at most with Linux's default limits
   (``tcp_wmem`` 4 MiB, ``tcp_rmem`` 6 MiB).
 
-`VmcChannel.bytes_at_risk` is the smaller of what the two give.
+`VmcChannel.bytes_at_risk` is the smaller of what the two give. A server with tokens
+(`aiospice.channels.tokens`) says what has been read as it gives them back.
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ from __future__ import annotations
 from collections import deque
 from typing import ClassVar
 
-from aiospice.channels.base import ClientChannel, Key
+from aiospice.channels.base import Key
+from aiospice.channels.compressed import uncompress
 from aiospice.channels.events import Event
 from aiospice.channels.framing import Framing
 from aiospice.channels.scan import bodies, scan
+from aiospice.channels.tokens import FlowChannel
 from aiospice.errors import RemoteProtocolError, StateError
 from aiospice.wire import vmc
 from aiospice.wire.handover import queued_bytes
@@ -37,6 +40,8 @@ __all__ = [
 
 #: Bytes of one DATA message of ours, at most. A hand-over waits for the message that has begun.
 CHUNK_BYTES = 16 << 10
+#: A message that waits for a token grows until it has so many bytes: each time copies it.
+GROWS_TO = 4096
 #: ``SPICEVMC`` self tokens (spice-server ``server/spicevmc.cpp``): client messages it holds.
 SERVER_MESSAGES = 128
 _DATA_ONLY = bytes(number == vmc.Data.number for number in range(vmc.Data.number + 1))
@@ -69,12 +74,13 @@ class PortStateChanged(Event):
     state: str
 
 
-class VmcChannel(ClientChannel):
-    """A character device: `write` bytes, get `DeviceData`."""
+class VmcChannel(FlowChannel):
+    """A character device: `write` bytes, get `DeviceData`, say how much was `consumed`."""
 
     handlers: ClassVar[dict[int, str]] = {
         vmc.Data.number: "_on_data",
         vmc.CompressedData.number: "_on_compressed_data",
+        vmc.Tokens.number: "_on_tokens",
     }
 
     def __init__(self, key: Key, framing: Framing, server_caps: tuple[int, ...] = ()) -> None:
@@ -89,15 +95,31 @@ class VmcChannel(ClientChannel):
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Queue bytes for the guest."""
         view = memoryview(data).cast("B")
+        view = view[self._grow(view) :]
         for start in range(0, len(view), CHUNK_BYTES):
             self.send(vmc.ClientData(data=bytes(view[start : start + CHUNK_BYTES])))
+
+    def _grow(self, view: memoryview) -> int:
+        """Add bytes to the message that waits last, so that many small ones take one token."""
+        if self.flow is None or not self._queue:
+            return 0
+        number, body = self._queue[-1]
+        if number != vmc.ClientData.number or len(body) >= GROWS_TO:
+            return 0
+        more = view[: CHUNK_BYTES - len(body)]
+        self._queue[-1] = (number, body + more)
+        self.queued_bytes += len(more)
+        return len(more)
 
     @property
     def bytes_at_risk(self) -> int:
         """At most so many of the bytes that have left aren't known to have reached the guest."""
+        if self.flow is not None:
+            return min(self._unproved, sum(self.flow.sent))
         return min(self._unproved, sum(self._last) + KERNEL_BYTES)
 
     def _left(self, number: int, body: bytes) -> None:
+        super()._left(number, body)
         if number == vmc.ClientData.number:
             self.sent_bytes += len(body)
             self._unproved += len(body)
@@ -114,34 +136,19 @@ class VmcChannel(ClientChannel):
         data = bodies(framing.buffer, framing.start, end, count)
         framing.taken(end)
         self._counted(0, count)
-        self._deliver(data)
+        self._deliver(data, count)
         return True
 
     def _on_data(self, message: vmc.Data) -> None:
         self._deliver(message.data)
 
     def _on_compressed_data(self, message: vmc.CompressedData) -> None:
-        if message.type == vmc.Compression.NONE:
-            self._deliver(message.data)
-            return
-        if message.type != vmc.Compression.LZ4:
-            raise RemoteProtocolError(
-                f"compression {message.type} isn't known", message="CompressedData"
-            )
-        from lz4.block import LZ4BlockError, decompress
+        self._deliver(uncompress(message))
 
-        try:
-            data = decompress(message.data, uncompressed_size=message.uncompressed_size)
-        except (LZ4BlockError, ValueError, OverflowError) as error:
-            raise RemoteProtocolError(f"bad LZ4 data: {error}", message="CompressedData") from None
-        if len(data) != message.uncompressed_size:
-            raise RemoteProtocolError(
-                f"{len(data)} bytes, announced were {message.uncompressed_size}",
-                message="CompressedData",
-            )
-        self._deliver(data)
-
-    def _deliver(self, data: bytes) -> None:
+    def _deliver(self, data: bytes, messages: int = 1) -> None:
+        if self.flow is not None:
+            # Of several together the largest isn't known; the average is no larger.
+            self.flow.came(len(data), messages, -(-len(data) // messages))
         self.received_bytes += len(data)
         if data:
             self._events.append(DeviceData(key=self.key, data=data))

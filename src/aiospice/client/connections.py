@@ -10,7 +10,14 @@ from aiospice.channels.events import Event
 from aiospice.effects import Close, Effect, Endpoint, Open, Pause, Resume
 from aiospice.errors import AddressError
 from aiospice.migration.links import PARKED_LIMIT, ChannelLink, LinkStage, Numbers
-from aiospice.wire.caps import DisplayCap, MainCap, PlaybackCap, RecordCap, VmcCap
+from aiospice.wire.caps import (
+    DisplayCap,
+    MainCap,
+    PlaybackCap,
+    RecordCap,
+    SmartcardCap,
+    VmcCap,
+)
 from aiospice.wire.channels import channel_name
 
 if TYPE_CHECKING:
@@ -45,9 +52,10 @@ CHANNEL_CAPS: dict[int, tuple[int, ...]] = {
     ),
     5: (PlaybackCap.VOLUME, PlaybackCap.LATENCY),
     6: (RecordCap.VOLUME,),
-    9: (VmcCap.DATA_COMPRESS_LZ4,),
-    10: (VmcCap.DATA_COMPRESS_LZ4,),
-    11: (VmcCap.DATA_COMPRESS_LZ4,),
+    8: (SmartcardCap.TOKENS,),
+    9: (VmcCap.DATA_COMPRESS_LZ4, VmcCap.TOKENS),
+    10: (VmcCap.DATA_COMPRESS_LZ4, VmcCap.TOKENS),
+    11: (VmcCap.DATA_COMPRESS_LZ4, VmcCap.TOKENS),
 }
 
 #: What it announces for each video codec (``SPICE_VIDEO_CODEC_TYPE_*``) on a display channel.

@@ -546,6 +546,10 @@ class ClientSession(Moving):
         self.uuid = event.uuid or self.uuid
         self._events.append(event)
 
+    def _on_agent_data(self, channel: MainChannel, event: Event, now: float) -> None:
+        self._events.append(event)
+        channel.agent_consumed()
+
     def _look_at_waits(self, now: float) -> None:
         """Let channels go on whose waits (WAIT_FOR_CHANNELS) are over."""
         if self._looking_at_waits:
@@ -672,4 +676,5 @@ _HANDLERS: dict[str, Any] = {
     "_ImageCame": ClientSession._on_image_came,
     "CursorMessage": ClientSession._on_cursor,
     "GuestIdentified": ClientSession._on_identified,
+    "AgentDataReceived": ClientSession._on_agent_data,
 }
