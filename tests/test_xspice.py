@@ -17,14 +17,15 @@ import pytest
 
 import aiospice
 from aiospice.errors import ConnectError, LocalError, MissingProgram, SessionLost, SpiceTimeout
-from aiospice.proof.xspice import Xspice, XspiceOptions, parse_xwd
+from aiospice.proof.xserver import parse_xwd
+from aiospice.proof.xspice import Xspice, XspiceOptions
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from tests.xspice_stage import Stage
 
-    from aiospice.proof.xspice import XProgram
+    from aiospice.proof.xserver import XProgram
 
 XTERM = "-xrm", "*allowSendEvents: true"
 COLOURS = r"""read x

@@ -20,7 +20,8 @@ from aiospice.aio.capture import CaptureFile
 from aiospice.proof.gtkpeer import GtkPeer
 from aiospice.proof.pcap import read_connections
 from aiospice.proof.truth import difference
-from aiospice.proof.xspice import XProgram, Xspice, XspiceOptions
+from aiospice.proof.xserver import XProgram
+from aiospice.proof.xspice import Xspice, XspiceOptions
 from aiospice.wire.images import Image, ImageType
 from aiospice.wire.message import SERVER
 from aiospice.wire.registry import find
