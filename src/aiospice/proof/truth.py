@@ -34,15 +34,21 @@ def picture_of(ppm: bytes) -> Picture:
     return Picture(int(width), int(height), bytes(bgrx))
 
 
-def difference(shown: Picture, true: Picture) -> str:
-    """How two pictures differ, in words; empty when they don't. Needs NumPy."""
+def difference(shown: Picture, true: Picture, tolerance: int = 0) -> str:
+    """How two pictures differ, in words; empty when they don't. Needs NumPy.
+
+    ``tolerance`` is how far a colour (0 to 255) may be off, for what JPEG had to do with.
+    """
     if shown == true:
         return ""
     if (shown.width, shown.height) != (true.width, true.height):
         return f"{shown.width}x{shown.height} instead of {true.width}x{true.height}"
     import numpy as np
 
-    wrong = (shown.array() != true.array()).any(axis=2)
+    apart = abs(shown.array().astype(np.int16) - true.array())
+    wrong = (apart > tolerance).any(axis=2)
+    if not wrong.any():
+        return ""
     rows, columns = np.nonzero(wrong)
     x, y = columns[0], rows[0]
     return (
