@@ -208,6 +208,8 @@ def test_what_is_no_window_dump_is_refused() -> None:
     head = [100, 7, 2, 24, 2, 1, 0, 0, 32, 0, 32, 32, 8, 4, 0xFF0000, 0xFF00, 0xFF, 8, 256, 0]
     good = struct.pack(">25I", *head, 2, 1, 0, 0, 0) + b"bgrxBGRX"
     assert parse_xwd(good).rgb() == b"rgbRGB"
+    of_three = good[:47] + b"\x18" + good[48:-8] + b"bgrBGR\0\0"  # 24 bits a pixel
+    assert parse_xwd(of_three).rgb() == b"rgbRGB"
     for bad in (b"", good[:99], good[:-1]):
         with pytest.raises(LocalError, match=r"no window dump|cut short"):
             parse_xwd(bad)

@@ -52,26 +52,33 @@ _PACKAGES = {
 
 
 def parse_xwd(data: bytes) -> Picture:
-    """Make a picture of what ``xwd`` writes for a screen of 24 bits in pixels of 32.
+    """Make a picture of what ``xwd`` writes for a screen of 24 bits.
 
-    Raises `LocalError` for anything else.
+    The pixels have 32 bits, or 24 when it shows windows of several visuals. Raises `LocalError`
+    for anything else.
     """
     if len(data) < 100:
         raise LocalError(f"{len(data)} bytes are no window dump")
     head = struct.unpack_from(">25I", data)
     size, version, kind, _, width, height, _, low_first = head[:8]
     bits, stride, colours = head[11], head[12], head[19]
-    masks = head[14:17]
-    if (version, kind, low_first, bits, masks) != (7, 2, 0, 32, (0xFF0000, 0xFF00, 0xFF)):
+    wanted = (7, 2, 0, (0xFF0000, 0xFF00, 0xFF))
+    if (version, kind, low_first, head[14:17]) != wanted or bits not in (24, 32):
         raise LocalError(
             f"a window dump of version {version}, format {kind}, byte order {low_first}, {bits} "
             "bits a pixel isn't read here: dump a screen of 24 bits"
         )
-    start = size + 12 * colours
-    if stride < 4 * width or len(data) < start + stride * height:
+    start, row = size + 12 * colours, bits // 8 * width
+    if stride < row or len(data) < start + stride * height:
         raise LocalError(f"the window dump of {width}x{height} pixels is cut short")
-    rows = (data[start + stride * y : start + stride * y + 4 * width] for y in range(height))
-    return Picture(width, height, b"".join(rows))
+    rows = (data[start + stride * y : start + stride * y + row] for y in range(height))
+    pixels = b"".join(rows)
+    if bits == 32:
+        return Picture(width, height, pixels)
+    wide = bytearray(4 * width * height)
+    for colour in range(3):
+        wide[colour::4] = pixels[colour::3]
+    return Picture(width, height, bytes(wide))
 
 
 class XProgram:
@@ -332,11 +339,15 @@ class XServer:
 
     async def windows(self, name: str) -> list[int]:
         """Visible windows whose class or program name this is (any case), oldest first."""
+        return await self._search("--any", "--class", "--classname", "--name", f"^{name}$")
+
+    async def titled(self, pattern: str) -> list[int]:
+        """Visible windows whose title has what a regular expression says, oldest first."""
+        return await self._search("--name", pattern)
+
+    async def _search(self, *what: str) -> list[int]:
         try:
-            found = await self.do(
-                *("xdotool", "search", "--onlyvisible", "--any", "--class", "--classname"),
-                *("--name", f"^{name}$"),
-            )
+            found = await self.do("xdotool", "search", "--onlyvisible", *what)
         except LocalError:  # xdotool's way to say that there is none
             return []
         return [int(line) for line in found.split()]
