@@ -36,6 +36,7 @@ _PACKAGES = {
     "Xorg": "xserver-xspice",
     "Xspice": "xserver-xspice",
     "Xvfb": "xvfb",
+    "chromium": "chromium",
     "remote-viewer": "virt-viewer",
     "spicy": "spice-client-gtk",
     "xdotool": "xdotool",
