@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import os
 from operator import xor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aiospice.errors import LocalError, RemoteProtocolError
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.padding import OAEP
-    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 
 __all__ = ["MAX_PASSWORD_BYTES", "TICKET_KEY_BITS", "TICKET_PUBKEY_BYTES", "Crypto"]
 
@@ -80,7 +80,7 @@ class Crypto:
         """Return the public half of ``private`` (from `make_ticket_key`): 162 bytes of DER."""
         from cryptography.hazmat.primitives import serialization
 
-        public = serialization.load_der_private_key(private, None).public_key()
+        public = _private_key(private).public_key()
         return public.public_bytes(
             serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
         )
@@ -90,17 +90,22 @@ class Crypto:
 
         Raises `RemoteProtocolError` if ``encrypted`` isn't a ticket for this key.
         """
-        from cryptography.hazmat.primitives import serialization
-
-        key = serialization.load_der_private_key(private, None)
         try:
-            # Always an RSA key: `make_ticket_key` made it.
-            ticket: bytes = key.decrypt(encrypted, _oaep())  # type: ignore[union-attr]
+            ticket = _private_key(private).decrypt(encrypted, _oaep())
         except ValueError:
             raise RemoteProtocolError(
                 "the ticket isn't encrypted with this link's key", message="LinkTicket"
             ) from None
         return ticket.partition(b"\0")[0]
+
+
+def _private_key(private: bytes) -> RSAPrivateKey:
+    """Read a key that `Crypto.make_ticket_key` made: no need to prove again that it is one."""
+    from cryptography.hazmat.primitives.serialization import load_der_private_key
+
+    key: Any = load_der_private_key(private, None, unsafe_skip_rsa_key_validation=True)
+    found: RSAPrivateKey = key
+    return found
 
 
 def _ticket_bytes(password: str) -> bytes:

@@ -102,6 +102,9 @@ async def open_transport(
 class Transport(asyncio.Protocol):
     """A connection, made by `open_transport`. All calls are for the loop's thread only."""
 
+    #: What the other side is called in errors.
+    _peer = "server"
+
     def __init__(
         self, handler: Handler, where: str, stack: Stack | None, loop: asyncio.AbstractEventLoop
     ) -> None:
@@ -375,8 +378,8 @@ class Transport(asyncio.Protocol):
             self._control += len(data)
             if self._control > _MAX_CONTROL_BYTES:
                 raise RemoteProtocolError(
-                    "the server asks for answers below SPICE (TLS or WebSocket) and doesn't "
-                    "read them",
+                    f"the {self._peer} asks for answers below SPICE (TLS or WebSocket) and "
+                    "doesn't read them",
                     where=self._where,
                 )
 
@@ -413,7 +416,7 @@ class Transport(asyncio.Protocol):
                 self._stack.receive_eof()
         except AiospiceError as error:
             return error
-        return ConnectError(f"{self._where}: the server closed the connection at once")
+        return ConnectError(f"{self._where}: the {self._peer} closed the connection at once")
 
     def pause_writing(self) -> None:
         """Note that the kernel didn't take everything."""
@@ -434,7 +437,7 @@ class Transport(asyncio.Protocol):
     def _close_expired(self) -> None:
         if self.unsent:
             self._error = SpiceTimeout(
-                f"{self._where}: the server didn't take {self.unsent} bytes within "
+                f"{self._where}: the {self._peer} didn't take {self.unsent} bytes within "
                 f"{CLOSE_SECONDS:g} s of closing"
             )
         self._kill()
