@@ -1,6 +1,7 @@
 """What the documentation says, held against the code.
 
-``python tests/test_docs.py --write`` writes the table of events into ``docs/python.md``.
+``python tests/test_docs.py --write`` writes the tables of events into ``docs/python.md`` and
+``docs/serving.md``.
 """
 
 from __future__ import annotations
@@ -43,6 +44,11 @@ BEGIN, END = "<!-- events: from tests/test_docs.py -->", "<!-- end of events -->
 
 #: Events between the cores, which no user gets.
 INTERNAL = {"MigrationRequested", "DisplayBatch", "DisplayMessage", "CursorMessage", "DeviceData"}
+#: The page that has the table, and the rooms whose events it tells.
+EVENT_PAGES = {
+    "python.md": ("channels", "migration", "client", "aio"),
+    "serving.md": ("server",),
+}
 
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 OPTION = re.compile(r"(?<![\w-])--?[a-z][a-z-]*")
@@ -76,36 +82,49 @@ def section(text: str, title: str) -> str:
 # -- the generated parts -----------------------------------------------------------------------
 
 
-def events() -> list[type[Event]]:
-    """Every kind of event that a user can get."""
-    found: list[type[Event]] = []
-    for room in ("channels", "migration", "client", "aio"):
+def events(*rooms: str) -> list[type[Event]]:
+    """Every kind of event of these rooms that a user can get."""
+    for room in rooms:
         package = importlib.import_module(f"aiospice.{room}")
         for module in pkgutil.iter_modules(package.__path__):
             importlib.import_module(f"aiospice.{room}.{module.name}")
+    found: set[type[Event]] = set()
     pending = [Event]
     while pending:
         kinds = pending.pop().__subclasses__()
         pending += kinds
-        found += [kind for kind in kinds if kind.__module__.startswith("aiospice.")]
+        found.update(kinds)
     return sorted(
-        {k for k in found if k.__name__ not in INTERNAL and k.__name__[0] != "_"},
-        key=lambda k: k.__name__,
+        {kind for kind in found if room_of(kind) in rooms and is_for_users(kind)},
+        key=lambda kind: kind.__name__,
     )
 
 
-def event_table() -> str:
+def room_of(kind: type[Event]) -> str:
+    """The room of a kind of event; server ends of channels talk to the server's core only."""
+    parts = kind.__module__.split(".")
+    return "" if parts[0] != "aiospice" or "server" in parts[2:] else parts[1]
+
+
+def is_for_users(kind: type[Event]) -> bool:
+    from aiospice.aio.serve import FOR_THE_GUEST
+
+    hidden = kind.__name__ in INTERNAL or issubclass(kind, FOR_THE_GUEST)
+    return not hidden and kind.__name__[0] != "_"
+
+
+def event_table(*rooms: str) -> str:
     lines = ["| kind | attributes | means |", "| --- | --- | --- |"]
-    for kind in events():
+    for kind in events(*rooms):
         names = ", ".join(f"`{name}`" for name in kind._names)
         text = " ".join((kind.__doc__ or "").split("\n\n")[0].split()).replace("``", "`")
         lines.append(f"| `{kind_of(kind.__name__)}` | {names} | {text} |")
     return "\n".join(lines)
 
 
-def page_with_events(text: str) -> str:
-    before, rest = text.split(BEGIN)
-    return f"{before}{BEGIN}\n{event_table()}\n{END}{rest.split(END)[1]}"
+def page_with_events(name: str) -> str:
+    before, rest = read(name).split(BEGIN)
+    return f"{before}{BEGIN}\n{event_table(*EVENT_PAGES[name])}\n{END}{rest.split(END)[1]}"
 
 
 def test_the_protocol_reference_is_that_of_the_declarations() -> None:
@@ -162,13 +181,13 @@ def test_a_condition_reads_as_it_was_written() -> None:
     assert expression(_too_long_for_one) == "too long for one"
 
 
-def test_the_events_are_those_of_the_code() -> None:
-    text = read("python.md")
-    assert text == page_with_events(text), "run: python tests/test_docs.py --write"
+@pytest.mark.parametrize("name", EVENT_PAGES)
+def test_the_events_are_those_of_the_code(name: str) -> None:
+    assert read(name) == page_with_events(name), "run: python tests/test_docs.py --write"
 
 
 def test_events_are_named_as_they_are() -> None:
-    kinds = {kind_of(kind.__name__) for kind in events()}
+    kinds = {kind_of(kind.__name__) for kind in events(*EVENT_PAGES["python.md"])}
     told = re.findall(r"^\| `([a-z-]+)` \|", section(read("migration.md"), "Events"), re.MULTILINE)
     assert told
     assert set(told) <= kinds
@@ -214,6 +233,7 @@ def check_name(owner: str, name: str) -> None:
         "aiospice": aiospice,
         "session": aiospice.Session,
         "port": aiospice.Port,
+        "server": aiospice.Server,
         "event": Event,
     }
     assert owner not in places or hasattr(places[owner], name), f"{owner}.{name}"
@@ -226,14 +246,21 @@ def test_indented_code_of_the_session_is_what_the_session_has(page: Path) -> Non
         assert hasattr(aiospice.Session, name) or name == "py", name
 
 
-def test_the_python_page_has_what_is_public() -> None:
+def test_the_pages_have_what_is_public() -> None:
     text = read("python.md")
     assert all(f"`{name}`" in text or f"aiospice.{name}" in text for name in aiospice.__all__)
-    for title, kind in (("Session", aiospice.Session), ("Port", aiospice.Port)):
-        part = section(text, title)
+    places: list[tuple[str, str, type]] = [
+        ("python.md", "Session", aiospice.Session),
+        ("python.md", "Port", aiospice.Port),
+        ("serving.md", "Server", aiospice.Server),
+    ]
+    for page, title, kind in places:
+        part = section(read(page), title)
         public = {name for name in vars(kind) if not name.startswith("_")}
         if title == "Port":  # what the session calls
             public -= {"feed", "drop", "end", "look"}
+        if title == "Server":  # what the control socket calls
+            public -= {"end"}
         assert {name for name in public if not re.search(rf"[` ]{name}[`(]", part)} == set()
 
 
@@ -280,7 +307,7 @@ def test_options_named_with_a_verb_are_its_own(page: Path) -> None:
 def test_the_command_page_has_every_verb_with_its_options_and_no_others() -> None:
     text = read("commands.md")
     common = set(OPTION.findall(section(text, "Options of every client verb")))
-    client_verbs = [verb for verb in VERBS if VERBS[verb][0] != "proof"]
+    client_verbs = [verb for verb in VERBS if VERBS[verb][0] not in ("proof", "serve", "status")]
     assert all(common <= options_of(verb) for verb in client_verbs)
     for verb in VERBS:
         found, own = set(OPTION.findall(section(text, verb))), options_of(verb)
@@ -406,8 +433,8 @@ def test_the_addresses_of_the_pages_can_be_read() -> None:
 
 
 if __name__ == "__main__":
-    page = DOCS / "python.md"
-    if sys.argv[1:] == ["--write"]:
-        page.write_text(page_with_events(page.read_text(encoding="utf-8")), encoding="utf-8")
-    else:
-        sys.stdout.write(event_table() + "\n")
+    for name, rooms in EVENT_PAGES.items():
+        if sys.argv[1:] == ["--write"]:
+            (DOCS / name).write_text(page_with_events(name), encoding="utf-8")
+        else:
+            sys.stdout.write(event_table(*rooms) + "\n")

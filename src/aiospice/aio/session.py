@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from typing import TYPE_CHECKING, Self
 
 from aiospice.aio.crypto import Crypto
+from aiospice.aio.eventqueue import EVENT_LIMIT, EventQueue, EventsMissed
 from aiospice.aio.shell import Shell
 from aiospice.channels.events import Event
 from aiospice.client.session import SessionPhase
@@ -27,10 +27,8 @@ if TYPE_CHECKING:
     from aiospice.client.picture import Picture
     from aiospice.client.screen import Screen
 
-__all__ = ["EventsMissed", "Session"]
+__all__ = ["EVENT_LIMIT", "EventsMissed", "Session"]
 
-#: Events kept for a reader of `Session.events` that doesn't come; then the oldest go.
-EVENT_LIMIT = 10_000
 #: Events kept until there is a reader.
 EARLY_LIMIT = 1000
 #: How long `Session.close` waits for what was written to leave, in seconds.
@@ -42,20 +40,8 @@ SETTLE_SECONDS = 0.02
 _DEVICES = (9, 10, 11)
 
 
-class EventsMissed(Event):
-    """The reader of the events was too slow: so many were dropped."""
-
-    count: int
-
-
-class _Listener:
+class _Listener(EventQueue):
     """One reader of events."""
-
-    def __init__(self, limit: int = EVENT_LIMIT) -> None:
-        self.limit = limit
-        self.queue: deque[Event] = deque()
-        self.missed = 0
-        self.waiter: asyncio.Future[None] | None = None
 
     def put(self, event: Event) -> None:
         last = self.queue[-1] if self.queue else None
@@ -64,15 +50,7 @@ class _Listener:
             if merged is not None:
                 self.queue[-1] = merged
                 return
-        if len(self.queue) >= self.limit:
-            self.queue.popleft()
-            self.missed += 1
-        self.queue.append(event)
-        self.wake()
-
-    def wake(self) -> None:
-        if self.waiter is not None and not self.waiter.done():
-            self.waiter.set_result(None)
+        super().put(event)
 
 
 def _warn_if_slow() -> None:
@@ -448,17 +426,8 @@ class Session:
         listener.limit = EVENT_LIMIT
         self._listeners.append(listener)
         try:
-            while True:
-                if listener.missed:
-                    missed, listener.missed = listener.missed, 0
-                    yield EventsMissed(count=missed)
-                while listener.queue:
-                    yield listener.queue.popleft()
-                if self.closed:
-                    break
-                listener.waiter = asyncio.get_running_loop().create_future()
-                await listener.waiter
-                listener.waiter = None
+            async for event in listener.read(lambda: self.closed):
+                yield event
         finally:
             self._listeners.remove(listener)
         if self._shell.core.error is not None:

@@ -32,6 +32,8 @@ VERBS = {
     "scroll": ("input", "turn the mouse wheel"),
     "port": ("port", "list the guest's ports, or join one to standard input and output"),
     "watch": ("watch", "show what happens in a session, a line per event"),
+    "serve": ("serve", "show a guest to clients"),
+    "status": ("status", "tell how a server is that has a control socket"),
     "demo": ("proof", "move a guest between two servers while a client streams, and report"),
     "bench": ("proof", "measure the speed of the parts"),
 }
@@ -156,7 +158,7 @@ def _without_verb(first: str, arguments: list[str]) -> int:
 def _help() -> str:
     lines = [f"  {verb:<12}{what}\n" for verb, (_, what) in VERBS.items()]
     return (
-        "usage: aiospice VERB ...\n\nSPICE client and tools.\n\n"
+        "usage: aiospice VERB ...\n\nSPICE client, server and tools.\n\n"
         + "".join(lines)
         + "\naiospice VERB --help tells more; aiospice --version tells the version.\n"
         "An address is spice://HOST:PORT, spice+tls://..., spice+unix:///PATH, ws://..., wss://...,\n"

@@ -16,7 +16,19 @@ if TYPE_CHECKING:
 
     from aiospice.client.config import ClientConfig
 
-__all__ = ["add_common", "config", "connected", "limit", "seconds", "warn"]
+__all__ = [
+    "PASSWORD_VARIABLE",
+    "add_common",
+    "check_mode",
+    "config",
+    "connected",
+    "limit",
+    "logging_level",
+    "read_password",
+    "seconds",
+    "start_log",
+    "warn",
+]
 
 PASSWORD_VARIABLE = "AIOSPICE_PASSWORD"
 _PASSWORD_LIMIT = 4096
@@ -90,7 +102,7 @@ def config(args: Namespace) -> ClientConfig:
 
     found = parse_address(args.address)
     if args.password_file is not None:
-        return found._replace(password=_read_password(args.password_file))
+        return found._replace(password=read_password(args.password_file))
     if not found.password and os.environ.get(PASSWORD_VARIABLE):
         return found._replace(password=os.environ[PASSWORD_VARIABLE])
     return found
@@ -100,7 +112,7 @@ def config(args: Namespace) -> ClientConfig:
 async def connected(args: Namespace, *channels: str) -> AsyncIterator[Any]:
     """Connect as the options say; ``channels`` are the types that the verb needs (none: all)."""
     if args.verbose:
-        _log(args.verbose)
+        start_log(logging_level(args.verbose))
     target = config(args)
     options = {
         "ca_file": args.ca_file,
@@ -131,13 +143,14 @@ def _capture(args: Namespace, target: ClientConfig) -> Any:
     return CaptureFile(args.capture, title=repr(target))
 
 
-def _read_password(path: str) -> str:
+def read_password(path: str) -> str:
+    """The first line of a file, ``-`` for standard input; `LocalError` if it is no password."""
     if path == "-":
         data = _first_line()
     else:
         try:
             with open(path, "rb") as file:
-                _check_mode(path, os.fstat(file.fileno()).st_mode)
+                check_mode(path, os.fstat(file.fileno()).st_mode)
                 data = file.readline(_PASSWORD_LIMIT + 1)
         except OSError as error:
             raise LocalError(f"the password file {path} can't be read: {error.strerror}") from None
@@ -150,11 +163,12 @@ def _read_password(path: str) -> str:
         raise LocalError(f"the password file {path} isn't UTF-8") from None
 
 
-def _check_mode(path: str, mode: int) -> None:
+def check_mode(path: str, mode: int, what: str = "password file") -> None:
+    """Warn of a file with secrets that other users can read."""
     import stat
 
     if stat.S_ISREG(mode) and mode & 0o077:
-        warn(f"the password file {path} is open to other users; try: chmod 600 {path}")
+        warn(f"the {what} {path} is open to other users; try: chmod 600 {path}")
 
 
 def _first_line() -> bytes:
@@ -168,7 +182,13 @@ def _first_line() -> bytes:
     return line
 
 
-def _log(level: int) -> None:
+def logging_level(verbose: int) -> int:
+    """How much ``-v`` and ``-vv`` want to be logged."""
+    return 10 if verbose > 1 else 20
+
+
+def start_log(level: int) -> None:
+    """Write the log to standard error, from that level on."""
     import logging
 
     from aiospice.cli.escape import escape
@@ -179,4 +199,4 @@ def _log(level: int) -> None:
 
     handler = logging.StreamHandler()
     handler.setFormatter(Escaping("%(asctime)s %(name)s: %(message)s"))
-    logging.basicConfig(level=logging.DEBUG if level > 1 else logging.INFO, handlers=[handler])
+    logging.basicConfig(level=level, handlers=[handler])

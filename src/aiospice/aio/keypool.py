@@ -1,0 +1,90 @@
+"""Keys for tickets, made ahead in a thread.
+
+Each link gets a key of its own: with the same key for two of them, who has seen one could send
+its ticket again. Making one takes some 10 ms of computing, which the loop never waits for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Future, ThreadPoolExecutor
+
+__all__ = ["KeyPool"]
+
+#: Keys that are kept ready: a client opens a dozen channels at once.
+READY_KEYS = 16
+
+
+class KeyPool:
+    """Keeps keys ready. All calls are for the loop's thread; ``make`` runs in another."""
+
+    def __init__(self, make: Callable[[], bytes], *, ready: int = READY_KEYS) -> None:
+        self._make = make
+        self._ready = ready
+        self._loop = asyncio.get_running_loop()
+        self._keys: deque[bytes] = deque()
+        self._waiting: deque[Callable[[bytes], bool]] = deque()
+        self._thread: ThreadPoolExecutor | None = None
+        self._busy = False
+        self._closed = False
+        #: Keys made so far.
+        self.made = 0
+
+    def __len__(self) -> int:
+        """Keys that are ready."""
+        return len(self._keys)
+
+    def start(self) -> None:
+        """Begin to make keys."""
+        if self._busy or self._closed or len(self._keys) >= self._ready + len(self._waiting):
+            return
+        if self._thread is None:
+            from concurrent.futures import ThreadPoolExecutor
+
+            self._thread = ThreadPoolExecutor(1, thread_name_prefix="aiospice-keys")
+        self._busy = True
+        self._thread.submit(self._make).add_done_callback(self._tell)
+
+    def take(self, give: Callable[[bytes], bool]) -> None:
+        """Call ``give`` with a key, now or once one is made; False gives it back unused."""
+        if self._keys:
+            self._hand_out(self._keys.popleft(), give)
+        else:
+            self._waiting.append(give)
+        self.start()
+
+    def _hand_out(self, key: bytes, give: Callable[[bytes], bool]) -> None:
+        if not give(key):
+            self._keys.append(key)
+
+    def _tell(self, future: Future[bytes]) -> None:
+        """In the thread: pass the key on."""
+        if not future.cancelled():
+            try:
+                self._loop.call_soon_threadsafe(self._arrived, future)
+            except RuntimeError:  # the loop has ended meanwhile
+                pass
+
+    def _arrived(self, future: Future[bytes]) -> None:
+        self._busy = False
+        if self._closed:
+            return
+        self.made += 1
+        self._keys.append(future.result())
+        while self._waiting and self._keys:
+            self._hand_out(self._keys.popleft(), self._waiting.popleft())
+        self.start()
+
+    def close(self) -> None:
+        """Forget the keys and those who wait; no more are made."""
+        self._closed = True
+        self._keys.clear()
+        self._waiting.clear()
+        if self._thread is not None:
+            self._thread.shutdown(wait=False, cancel_futures=True)
+            self._thread = None

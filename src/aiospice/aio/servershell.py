@@ -1,0 +1,270 @@
+"""The shell around a server's core: accepted sockets, threads, the timer, and the guest.
+
+All of SPICE is in `aiospice.server.core.ServerCore`; this carries out its effects on asyncio and
+passes its events on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+from aiospice.aio.keypool import KeyPool
+from aiospice.aio.serverlog import ServerLog
+from aiospice.effects import Close, Compute, MakeKey, Pause, Resume, ServerEffect
+from aiospice.errors import AiospiceError, ConnectError
+from aiospice.server.core import ServerCore
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+    from concurrent.futures import ThreadPoolExecutor
+
+    from aiospice.aio.listen import Listener, ServerTransport
+    from aiospice.channels.events import Event
+    from aiospice.link.server import ServerCrypto
+    from aiospice.server.config import Peer, ServerConfig
+
+__all__ = ["CLOSING_LIMIT", "ServerShell"]
+
+#: Connections that are closed from here and not gone yet; of more, the oldest are cut off.
+CLOSING_LIMIT = 64
+
+_LOG = logging.getLogger("aiospice.server")
+
+
+class _Wire:
+    """One connection: what its transport tells, with its number."""
+
+    __slots__ = ("number", "shell", "task", "transport")
+
+    def __init__(self, shell: ServerShell, number: int) -> None:
+        self.shell = shell
+        self.number = number
+        #: None until the layers are ready.
+        self.transport: ServerTransport | None = None
+        self.task: asyncio.Task[None] | None = None
+
+    def received(self, data: bytes) -> None:
+        """Bytes from the client."""
+        self.shell._received(self.number, data)
+
+    def writable(self) -> None:
+        """The kernel has taken everything."""
+        self.shell._writable(self)
+
+    def closed(self, error: AiospiceError | None) -> None:
+        """The connection is gone."""
+        self.shell._closed(self, error)
+
+
+class ServerShell:
+    """Runs one `ServerCore` on the running event loop."""
+
+    def __init__(
+        self,
+        config: ServerConfig,
+        crypto: ServerCrypto,
+        on_event: Callable[[Event], None],
+    ) -> None:
+        self.core = ServerCore(config, crypto)
+        self.keys = KeyPool(crypto.make_ticket_key)
+        self._on_event = on_event
+        self._log = ServerLog(_LOG)
+        self._loop = asyncio.get_running_loop()
+        self._epoch = time.time() - self._loop.time()
+        self._wires: dict[int, _Wire] = {}
+        self._closing: dict[_Wire, None] = {}
+        self._pool: ThreadPoolExecutor | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at: float | None = None
+        self._number = 0
+        self._due: asyncio.Handle | None = None
+        self._stopped = False
+
+    def now(self) -> float:
+        """The core's clock, in seconds."""
+        return self._loop.time()
+
+    # -- the core's turn -------------------------------------------------------------------------
+
+    def turn(self) -> None:
+        """Have what was done to the core carried out, once for all that the loop does now."""
+        if self._due is None and not self._stopped:
+            self._due = self._loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self._due = None
+        self.core.publish(self.now())
+        for effect in self.core.effects():
+            self._do(effect)
+        for number in self.core.wanting():
+            wire = self._wires.get(number)
+            if wire is not None:
+                self._pump(wire)
+        for event in self.core.events():
+            event.stamp(self._epoch + self.now())
+            self._log.tell(event, self.now())
+            self._on_event(event)
+        if self.core._effects or self.core._events or self.core._wanting:
+            self.turn()
+        self._arm()
+
+    def _do(self, effect: ServerEffect) -> None:
+        if isinstance(effect, Close):
+            self._drop(effect.connection)
+        elif isinstance(effect, (Pause, Resume)):
+            wire = self._wires.get(effect.connection)
+            if wire is not None and wire.transport is not None:
+                if isinstance(effect, Pause):
+                    wire.transport.pause()
+                else:
+                    wire.transport.resume()
+        elif isinstance(effect, Compute):
+            done = self._loop.run_in_executor(self._threads(), effect.job.run)
+            done.add_done_callback(lambda future: self._computed(effect.id, future))
+        elif isinstance(effect, MakeKey):
+            self.keys.take(lambda key: self._key_made(effect.connection, key))
+
+    def _threads(self) -> ThreadPoolExecutor:
+        if self._pool is None:
+            from concurrent.futures import ThreadPoolExecutor
+
+            workers = min(4, os.cpu_count() or 1)
+            self._pool = ThreadPoolExecutor(workers, thread_name_prefix="aiospice-encode")
+        return self._pool
+
+    def _computed(self, number: int, future: asyncio.Future[Any]) -> None:
+        if not future.cancelled() and not self._stopped:
+            self.core.computed(number, future.result(), self.now())
+            self.turn()
+
+    def _key_made(self, number: int, key: bytes) -> bool:
+        if number not in self._wires:
+            return False
+        self.core.ticket_key(number, key, self.now())
+        self.turn()
+        return True
+
+    def _pump(self, wire: _Wire) -> None:
+        """Give the socket one message at a time, as long as the kernel takes it whole."""
+        transport = wire.transport
+        while transport is not None and transport.writable:
+            data = self.core.take(wire.number)
+            if not data:
+                break
+            transport.write(data)
+
+    def _drop(self, number: int) -> None:
+        """Close a connection, after what is left to be sent on it."""
+        wire = self._wires.pop(number, None)
+        if wire is None:
+            return
+        transport = wire.transport
+        while data := self.core.take(number):
+            if transport is not None:
+                transport.write(data)
+        if transport is None:
+            if wire.task is not None:
+                wire.task.cancel()
+            return
+        self._closing[wire] = None
+        transport.close()
+        if len(self._closing) > CLOSING_LIMIT:
+            oldest = next(iter(self._closing))
+            if oldest.transport is not None:
+                oldest.transport.abort()
+
+    def _arm(self) -> None:
+        at = None if self._stopped else self.core.next_wake()
+        if at == self._timer_at:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = at
+        self._timer = None if at is None else self._loop.call_at(at, self._wake)
+
+    def _wake(self) -> None:
+        self._timer = self._timer_at = None
+        self.core.wake(self.now())
+        self.turn()
+
+    # -- connections ------------------------------------------------------------------------------
+
+    def accepted(self, listener: Listener, sock: socket.socket, peer: Peer) -> None:
+        """A peer has connected: the core says whether it may stay."""
+        self._number += 1
+        wire = _Wire(self, self._number)
+        self._wires[wire.number] = wire
+        self.core.accepted(wire.number, peer, self.now())
+        for effect in self.core.effects():
+            self._do(effect)
+        if wire.number in self._wires:
+            transport = listener.transport(wire, peer)
+            wire.task = self._loop.create_task(self._open(wire, transport, sock, peer))
+            wire.task.add_done_callback(lambda task: transport.let_go(sock))
+        else:  # refused
+            sock.close()
+        self.turn()
+
+    async def _open(
+        self, wire: _Wire, transport: ServerTransport, sock: socket.socket, peer: Peer
+    ) -> None:
+        try:
+            await transport.attach(sock)
+        except AiospiceError as error:
+            self._closed(wire, error)
+        except OSError as error:
+            self._closed(wire, ConnectError(f"{peer.address}: {error}"))
+        else:
+            wire.transport, wire.task = transport, None
+            self._pump(wire)
+
+    def _received(self, number: int, data: bytes) -> None:
+        self.core.received(number, data, self.now())
+        self.turn()
+
+    def _writable(self, wire: _Wire) -> None:
+        self._pump(wire)
+        self.turn()
+
+    def _closed(self, wire: _Wire, error: AiospiceError | None) -> None:
+        self._closing.pop(wire, None)
+        if self._wires.pop(wire.number, None) is not None:
+            self.core.closed(wire.number, error, self.now())
+            self.turn()
+
+    # -- the end -----------------------------------------------------------------------------------
+
+    @property
+    def busy(self) -> bool:
+        """Whether a connection is open, or being closed."""
+        return bool(self._wires or self._closing)
+
+    def status(self) -> dict[str, Any]:
+        """JSON-able: what the core says, and what is the shell's."""
+        found = self.core.status(self.now())
+        found["sockets"] = {"open": len(self._wires), "closing": len(self._closing)}
+        found["keys_ready"] = len(self.keys)
+        return found
+
+    def stop(self) -> None:
+        """Let go of everything at once."""
+        self._stopped = True
+        if self._due is not None:
+            self._due.cancel()
+        for wire in [*self._wires.values(), *self._closing]:
+            if wire.task is not None:
+                wire.task.cancel()
+            if wire.transport is not None:
+                wire.transport.abort()
+        self._wires.clear()
+        self._log.close(self.now())
+        self.keys.close()
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+            self._pool = None
+        self._arm()

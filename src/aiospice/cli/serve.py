@@ -1,0 +1,239 @@
+"""``aiospice serve``."""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from aiospice.cli.options import (
+    PASSWORD_VARIABLE,
+    check_mode,
+    limit,
+    logging_level,
+    read_password,
+    start_log,
+)
+from aiospice.cli.stdio import write_line
+from aiospice.errors import LocalError
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+    from aiospice.aio.listen import Listen
+    from aiospice.aio.serve import Server
+    from aiospice.server.guest import Guest
+
+__all__ = ["GUESTS", "arguments", "run"]
+
+#: Guest: its module and its class.
+GUESTS = {
+    "demo": ("demo", "DemoGuest"),
+    "terminal": ("terminal", "TerminalGuest"),
+    "x11": ("x11", "X11Guest"),
+}
+
+#: Options that name addresses: their scheme.
+_LISTEN = {
+    "listen": "spice",
+    "tls_listen": "spice+tls",
+    "ws_listen": "ws",
+    "wss_listen": "wss",
+}
+_USERS_LIMIT = 1 << 20
+
+
+def arguments(verb: str, parser: ArgumentParser) -> None:
+    """Add the options."""
+    parser.add_argument(
+        "--guest", choices=tuple(GUESTS), default="demo", help="what is shown (demo)"
+    )
+    _where(parser.add_argument_group("where it listens"))
+    _who(parser.add_argument_group("who may come"))
+    _what(parser.add_argument_group("what clients may do"))
+    parser.add_argument("--control", metavar="PATH", help="socket for aiospice status and others")
+    parser.add_argument("--ready-fd", metavar="N", type=int, help="gets the addresses, a line each")
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    parser.add_argument("-v", dest="verbose", action="count", default=0, help="tell more")
+
+
+def _where(group: Any) -> None:
+    group.add_argument(
+        "--listen",
+        metavar="HOST:PORT",
+        action="append",
+        help="plain SPICE (127.0.0.1:5900); HOST *: all addresses; PORT 0: one that is free",
+    )
+    group.add_argument("--tls-listen", metavar="HOST:PORT", action="append", help="TLS")
+    group.add_argument("--ws-listen", metavar="HOST:PORT", action="append", help="WebSocket")
+    group.add_argument(
+        "--wss-listen", metavar="HOST:PORT", action="append", help="WebSocket over TLS"
+    )
+    group.add_argument("--unix", metavar="PATH", action="append", help="UNIX socket, for this user")
+    group.add_argument("--certificate", metavar="FILE", help="PEM file for TLS")
+    group.add_argument("--key", metavar="FILE", help="PEM file of its key, if it isn't in there")
+    group.add_argument(
+        "--origin", metavar="ORIGIN", action="append", help="of web pages that may come (same host)"
+    )
+
+
+def _who(group: Any) -> None:
+    group.add_argument(
+        "--password-file",
+        metavar="FILE",
+        help=f"its first line is the password; - is standard input ({PASSWORD_VARIABLE} works too)",
+    )
+    group.add_argument(
+        "--ticket-expires", metavar="SECONDS", type=limit, help="until the password is void (never)"
+    )
+    group.add_argument("--once", action="store_true", help="the password lets one session in")
+    group.add_argument("--users-file", metavar="FILE", help="SASL: NAME:PASSWORD, a line each")
+    group.add_argument(
+        "--secure-channels", metavar="NAMES", help="for TLS only: inputs,record or all (none)"
+    )
+    group.add_argument(
+        "--on-second-client",
+        choices=("takeover", "refuse", "share"),
+        default="takeover",
+        help="what another client does (takeover)",
+    )
+
+
+def _what(group: Any) -> None:
+    group.add_argument("--no-copy-paste", action="store_true", help="no clipboard")
+    group.add_argument("--no-file-transfer", action="store_true", help="no files to the guest")
+    group.add_argument(
+        "--compression",
+        choices=("auto", "off", "lz", "quic", "glz", "auto_lz", "auto_glz", "lz4"),
+        default="auto",
+        help="of images (auto)",
+    )
+
+
+async def run(verb: str, args: Namespace) -> int:
+    """Serve until a signal, the control socket or the guest ends it."""
+    import logging
+
+    import aiospice
+
+    start_log(logging_level(args.verbose) if args.verbose else logging.WARNING)
+    options = _options(args)
+    guest = _guest(args.guest)
+    async with aiospice.serve(guest, listen=_listens(args), **options) as server:
+        _end_by_signals(server)
+        await _tell_addresses(server, args)
+        if args.json:
+            async for event in server.events():
+                await _line(event.as_dict())
+        await server.wait_closed()
+    return 0
+
+
+def _listens(args: Namespace) -> list[Listen]:
+    from aiospice.aio.listen import parse_listen
+
+    found = [
+        parse_listen(text, scheme)
+        for option, scheme in _LISTEN.items()
+        for text in getattr(args, option) or ()
+    ]
+    found += [parse_listen(f"spice+unix://{os.path.abspath(path)}") for path in args.unix or ()]
+    return found
+
+
+def _options(args: Namespace) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "certificate": args.certificate,
+        "key": args.key,
+        "origins": tuple(args.origin or ()),
+        "password": _password(args),
+        "password_expires": args.ticket_expires,
+        "password_once": args.once,
+        "secure_channels": args.secure_channels or "",
+        "on_second_client": args.on_second_client,
+        "copy_paste": not args.no_copy_paste,
+        "file_transfer": not args.no_file_transfer,
+        "compression": args.compression,
+        "control": args.control,
+    }
+    if args.users_file is not None:
+        found["users"] = _users(args.users_file)
+    if (args.once or args.ticket_expires is not None) and found["password"] is None:
+        raise LocalError("--once and --ticket-expires need a password: give --password-file")
+    return found
+
+
+def _password(args: Namespace) -> str | None:
+    if args.password_file is not None:
+        return read_password(args.password_file)
+    if args.users_file is not None:
+        return None
+    return os.environ.get(PASSWORD_VARIABLE) or None
+
+
+def _users(path: str) -> dict[str, str]:
+    """Read names and passwords; empty lines and those that begin with # don't count."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            check_mode(path, os.fstat(file.fileno()).st_mode, "users file")
+            text = file.read(_USERS_LIMIT)
+    except OSError as error:
+        raise LocalError(f"the users file {path} can't be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise LocalError(f"the users file {path} isn't UTF-8") from None
+    found = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        name, colon, password = line.partition(":")
+        if not name or not colon or not password:
+            raise LocalError(f"line {number} of the users file {path} isn't NAME:PASSWORD")
+        found[name] = password
+    if not found:
+        raise LocalError(f"the users file {path} names nobody")
+    return found
+
+
+def _guest(name: str) -> Guest:
+    module, kind = GUESTS[name]
+    made: Guest = getattr(import_module(f"aiospice.guests.{module}"), kind)()
+    return made
+
+
+def _end_by_signals(server: Server) -> None:
+    """Ctrl-C and SIGTERM end the server in order; a second one ends it at once."""
+    import asyncio
+    import signal
+    from contextlib import suppress
+
+    loop = asyncio.get_running_loop()
+
+    def end() -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+        server.end()
+
+    with suppress(NotImplementedError):  # Windows
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, end)
+
+
+async def _tell_addresses(server: Server, args: Namespace) -> None:
+    if args.json:
+        await _line({"event": "listening", "addresses": list(server.addresses)})
+    else:
+        for address in server.addresses:
+            await write_line(address)
+    if args.ready_fd is None:
+        return
+    try:
+        with os.fdopen(args.ready_fd, "w") as file:
+            file.write("".join(f"{address}\n" for address in server.addresses))
+    except OSError as error:
+        raise LocalError(f"--ready-fd {args.ready_fd}: {error.strerror}") from None
+
+
+async def _line(what: dict[str, Any]) -> None:
+    from json import dumps
+
+    await write_line(dumps(what))
