@@ -43,10 +43,13 @@ HAND_WRITTEN = [page for page in PAGES if page.name != "protocol.md"]
 BEGIN, END = "<!-- events: from tests/test_docs.py -->", "<!-- end of events -->"
 
 #: Events between the cores, which no user gets.
-INTERNAL = {"MigrationRequested", "DisplayBatch", "DisplayMessage", "CursorMessage", "DeviceData"}
+INTERNAL = {
+    *("MigrationRequested", "DisplayBatch", "DisplayMessage", "CursorMessage", "DeviceData"),
+    "ClipboardData",
+}
 #: The page that has the table, and the rooms whose events it tells.
 EVENT_PAGES = {
-    "python.md": ("channels", "migration", "client", "aio"),
+    "python.md": ("channels", "agent", "migration", "client", "aio"),
     "serving.md": ("server",),
 }
 

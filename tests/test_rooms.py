@@ -36,7 +36,7 @@ FLOOR_0 = ("wire", "codecs")
 FLOOR_1 = ("link", "channels", "devices", "agent", "canvas")
 FLOOR_2 = ("migration",)
 FLOOR_3 = ("client", "server")
-BASE = ("errors", "effects")
+BASE = ("errors", "effects", "events")
 BELOW_3 = (*FLOOR_0, *FLOOR_1, *FLOOR_2, *BASE)
 BELOW_4 = (*FLOOR_0, *FLOOR_1, *FLOOR_2, *FLOOR_3, *BASE)
 WORLD = ("sim", "aio", "guests", "proof", "web")
@@ -44,13 +44,20 @@ WORLD = ("sim", "aio", "guests", "proof", "web")
 ROOMS = (
     Room("errors", "-", "one error tree, split by blame", (), pure=True),
     Room("effects", "-", "what a core may ask of the world", (), pure=True),
+    Room("events", "-", "what a core tells", (), pure=True),
     Room("_cython", "-", "what kernels use of Cython where they run uncompiled", (), pure=True),
     Room("wire", "0", "bytes and messages", ("errors",), pure=True),
     Room("codecs", "0", "compressed images and rows of pixels", ("errors", "_cython"), pure=True),
     Room("link", "1", "the handshake before a channel opens", ("wire", "errors"), pure=True),
-    Room("channels", "1", "one open channel, both ends", ("wire", "errors", "_cython"), pure=True),
+    Room(
+        "channels",
+        "1",
+        "one open channel, both ends",
+        ("wire", "events", "errors", "_cython"),
+        pure=True,
+    ),
     Room("devices", "1", "character devices and their tokens", ("wire", "errors"), pure=True),
-    Room("agent", "1", "the guest agent's protocol", ("wire", "errors"), pure=True),
+    Room("agent", "1", "the guest agent's protocol", ("wire", "events", "errors"), pure=True),
     Room(
         "canvas",
         "1",

@@ -17,6 +17,7 @@
     │   └── DecodeError           ... with bytes that can't be read (field, offset)
     ├── SessionLost               a session that was up has ended and wasn't asked to
     │   └── MigrationFailed       ... because a hand-over could not be completed
+    ├── TransferFailed            the guest did not get a file
     └── SpiceTimeout              a step took longer than its limit
 
 Every error carries ``exit_status``, which the command line returns (see ``docs``).
@@ -47,6 +48,7 @@ __all__ = [
     "SessionLost",
     "SpiceTimeout",
     "StateError",
+    "TransferFailed",
     "VersionMismatch",
     "link_error",
 ]
@@ -221,6 +223,12 @@ class SessionLost(AiospiceError):
 
 class MigrationFailed(SessionLost):
     """A hand-over could neither be completed nor undone."""
+
+
+class TransferFailed(AiospiceError):
+    """A file did not get into the guest: refused, cancelled, no space, or the agent is gone."""
+
+    exit_status = 1
 
 
 class SpiceTimeout(AiospiceError, TimeoutError):

@@ -150,6 +150,10 @@ class Reassembler:
         self._number = self._opaque = self._size = self._left = 0
         self._inside = self._keep = False
 
+    def set_limit(self, number: int, size: int) -> None:
+        """Keep bodies of messages of type ``number`` up to ``size`` bytes from now on."""
+        self._limits[number] = size
+
     @property
     def inside(self) -> bool:
         """Whether a message has arrived in part."""
@@ -233,11 +237,14 @@ def _bad(text: str, field: str, offset: int) -> DecodeError:
 class ChunkReader:
     """Takes the guest device's stream of chunks apart; keeps at most a part of a header.
 
+    A chunk may be large: spice-vdagentd 0.22 sends each of its messages in one
+    (``src/vdagentd/virtio-port.c``), clipboards included.
+
     Its fields are what the main channel's record of a hand-over carries: ``header`` (bytes of a
     chunk header read so far), ``port`` and ``left`` (bytes still to come of the chunk).
     """
 
-    def __init__(self, *, max_chunk: int = 1 << 20) -> None:
+    def __init__(self, *, max_chunk: int = HEADER.size + MAX_MESSAGE) -> None:
         self.max_chunk = max_chunk
         self.header = b""
         self.port = 0
