@@ -237,6 +237,9 @@ class ServerPair:
         elif isinstance(effect, Close):
             self.closed.append(effect.connection)
             pipe = self.pipes.get(effect.connection)
+            if effect.discard:
+                self.core.dropped(effect.connection, 0, self.now)
+                self.core.wanting()
             if pipe is not None:
                 while data := self.core.take(effect.connection):
                     pipe.to_client += data

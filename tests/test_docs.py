@@ -104,9 +104,10 @@ def events(*rooms: str) -> list[type[Event]]:
 
 
 def room_of(kind: type[Event]) -> str:
-    """The room of a kind of event; server ends of channels talk to the server's core only."""
+    """The room of a kind of event, none for those of a server's end of a channel or the agent."""
     parts = kind.__module__.split(".")
-    return "" if parts[0] != "aiospice" or "server" in parts[2:] else parts[1]
+    inner = "server" in parts[2:] or parts[-1] == "guest_events"
+    return "" if parts[0] != "aiospice" or inner else parts[1]
 
 
 def is_for_users(kind: type[Event]) -> bool:

@@ -69,9 +69,14 @@ class Open(NamedTuple):
 
 
 class Close(NamedTuple):
-    """Close a connection; what it still sends is read and dropped. Not answered."""
+    """Close a connection; what it still sends is read and dropped. Not answered.
+
+    A server's: what ``take`` still gives goes out first, unless ``discard`` is set; then even what
+    waits in the shell is dropped, and ``dropped(connection, bytes)`` says how much that was.
+    """
 
     connection: int
+    discard: bool = False
 
 
 class Pause(NamedTuple):

@@ -115,7 +115,10 @@ class ServerShell:
 
     def _do(self, effect: ServerEffect) -> None:
         if isinstance(effect, Close):
-            self._drop(effect.connection)
+            if effect.discard:
+                self._discard(effect.connection)
+            else:
+                self._drop(effect.connection)
         elif isinstance(effect, (Pause, Resume)):
             wire = self._wires.get(effect.connection)
             if wire is not None and wire.transport is not None:
@@ -178,6 +181,14 @@ class ServerShell:
             if oldest.transport is not None:
                 oldest.transport.abort()
 
+    def _discard(self, number: int) -> None:
+        """Close a connection; what the kernel hasn't taken isn't sent any more."""
+        wire = self._wires.pop(number, None)
+        transport = None if wire is None else wire.transport
+        self.core.dropped(number, 0 if transport is None else transport.unsent, self.now())
+        if transport is not None:
+            transport.abort()
+
     def _arm(self) -> None:
         at = None if self._stopped else self.core.next_wake()
         if at == self._timer_at:
@@ -234,7 +245,8 @@ class ServerShell:
     def _closed(self, wire: _Wire, error: AiospiceError | None) -> None:
         self._closing.pop(wire, None)
         if self._wires.pop(wire.number, None) is not None:
-            self.core.closed(wire.number, error, self.now())
+            unwritten = 0 if wire.transport is None else wire.transport.unsent
+            self.core.closed(wire.number, error, self.now(), unwritten)
             self.turn()
 
     # -- the end -----------------------------------------------------------------------------------

@@ -37,3 +37,5 @@ class Connection:
     #: Bytes that left and came.
     sent_bytes: int = 0
     received_bytes: int = 0
+    #: Bytes that left here and that the kernel has not taken, when it broke.
+    unwritten: int = 0

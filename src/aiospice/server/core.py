@@ -11,7 +11,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from aiospice.channels.framing import Framing
-from aiospice.effects import Compute, Pause, Resume, ServerEffect
+from aiospice.channels.server.vmc import DeviceServer
+from aiospice.effects import Close, Compute, Pause, Resume, ServerEffect
 from aiospice.errors import AiospiceError, RemoteProtocolError, SpiceTimeout
 from aiospice.server.connection import Connection
 from aiospice.server.events import (
@@ -67,8 +68,13 @@ class ServerCore(Serving, Links):
         else:
             self._channel_received(connection, data)
 
-    def closed(self, number: int, error: AiospiceError | None, now: float) -> None:
-        """A connection is gone; ``error`` is None when the peer just closed it."""
+    def closed(
+        self, number: int, error: AiospiceError | None, now: float, unwritten: int = 0
+    ) -> None:
+        """A connection is gone; ``error`` is None when the peer just closed it.
+
+        ``unwritten``: bytes of what `take` gave that the kernel has never taken.
+        """
         self._now = now
         connection = self.connections.pop(number, None)
         self._wanting.pop(number, None)
@@ -79,7 +85,15 @@ class ServerCore(Serving, Links):
             connection.closing = True
             self._refuse(connection, "left", "the client left during the link")
         elif connection.channel is not None:
+            connection.unwritten = unwritten
             self._channel_gone(connection, error)
+
+    def dropped(self, number: int, unwritten: int, now: float) -> None:
+        """A connection was closed with ``discard``, and so many bytes of `take` with it."""
+        self._now = now
+        connection = self.connections.pop(number, None)
+        if connection is not None and connection.channel is not None:
+            self._leave_device(connection.client, connection.channel, unwritten)
 
     def wake(self, now: float) -> None:
         """The time of `next_wake` has come."""
@@ -327,7 +341,14 @@ class ServerCore(Serving, Links):
                 error=error,
             )
         )
-        self._close(connection)
+        gone = connection.number not in self.connections
+        if gone or not isinstance(channel, DeviceServer):
+            self._leave_device(session.id, channel, connection.unwritten)
+            self._close(connection)
+        elif not connection.closing:
+            # What it hasn't been handed is for the next client: how much that is, the shell knows.
+            connection.closing = True
+            self._effects.append(Close(connection.number, discard=True))
 
     def _end(self, session: ServerSession, reason: str, error: AiospiceError | None = None) -> None:
         """A client's session is over."""
@@ -347,6 +368,8 @@ class ServerCore(Serving, Links):
         if session is None:
             return False
         for key, channel in session.channels.items():
+            if isinstance(channel, DeviceServer):
+                continue
             channel.finish()
             self._wants(session.connections[key])
         self._end(session, reason)

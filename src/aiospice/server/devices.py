@@ -9,6 +9,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from aiospice.channels.server.main import AgentPiece, AgentStarted, AgentTokens, MainServer
+from aiospice.channels.server.smartcard import CardWritten
+from aiospice.channels.server.vmc import (
+    DeviceServer,
+    DeviceTokens,
+    DeviceWritten,
+    PortServer,
+    VmcServer,
+)
 from aiospice.devices.agentdev import AgentDevice, MonitorsAsked
 from aiospice.devices.chardev import (
     CharDevice,
@@ -21,7 +29,7 @@ from aiospice.devices.rules import VMC
 from aiospice.devices.smartcard import SmartcardDevice
 from aiospice.errors import DecodeError, LocalError
 from aiospice.server.events import DeviceReadable, DeviceWritable, MonitorsRequested
-from aiospice.wire import agent, caps, main
+from aiospice.wire import agent, caps, main, vmc
 from aiospice.wire.caps import MainCap
 
 if TYPE_CHECKING:
@@ -136,6 +144,10 @@ class Devices:
         """The smartcard reader."""
         return self.devices.get((8, 0)) or self._add(8, "smartcard", SmartcardDevice())
 
+    def device(self, key: Key) -> Device:
+        """The device of a channel; (1, 0) is the agent's."""
+        return self.agent if key == MAIN else self.devices[key]
+
     def agent_device(self) -> Device:
         """The agent's device."""
         return self.agent
@@ -161,9 +173,16 @@ class Devices:
         if device is self.agent:
             self._agent_comes(opened)
             return
+        state = vmc.PortEvents.OPENED if opened else vmc.PortEvents.CLOSED
         for _, channel in self._open_channels(device.key):
-            if hasattr(channel, "set_opened"):
-                channel.set_opened(opened)
+            if isinstance(channel, PortServer):
+                channel.state(state)
+
+    def send_break(self, device: Device) -> None:
+        """The guest sends a break on a port."""
+        for _, channel in self._open_channels(device.key):
+            if isinstance(channel, PortServer):
+                channel.state(vmc.PortEvents.BREAK)
 
     def device_read(self, device: Device, limit: int) -> bytes:
         """Bytes for the guest."""
@@ -183,18 +202,16 @@ class Devices:
 
     # -- what channels bring -----------------------------------------------------------------------
 
-    def _begin_device(self, session: ServerSession, channel: ServerChannel) -> None:
+    def _begin_device(self, session: ServerSession, channel: DeviceServer) -> None:
         device = self.devices[channel.key]
-        tokens = bool(getattr(channel, "has_tokens", False))
-        if hasattr(channel, "local"):
-            channel.local = session.connections[channel.key].peer.local
-        if hasattr(channel, "init"):
-            channel.init(device.name, device.opened)
-        client = device.core.add_client(session.id, self._now, flow_control=tokens)
-        if tokens:
-            channel.give_tokens(  # type: ignore[attr-defined]
-                client.tokens, device.core.rules.client_limit
-            )
+        core = device.core
+        if isinstance(channel, VmcServer) and session.connections[channel.key].peer.local:
+            channel.compresses = False
+        if isinstance(channel, PortServer):
+            channel.begin(device.name, device.opened)
+        client = core.add_client(session.id, self._now, flow_control=channel.flow_control)
+        if channel.flow_control:
+            channel.give(client.tokens, core.rules.client_limit)
         self._device_moved(device)
 
     def _device_event(self, session: ServerSession, channel: ServerChannel, event: Event) -> bool:
@@ -220,27 +237,27 @@ class Devices:
         return True
 
     def _vmc_event(self, session: ServerSession, core: CharDevice, event: Event) -> bool:
-        from aiospice.channels.server.vmc import DeviceTokensGiven, DeviceWritten
-
         if isinstance(event, DeviceWritten):
             core.client_writes(session.id, event.data)
-        elif isinstance(event, DeviceTokensGiven):
-            core.add_tokens(session.id, event.tokens, self._now, limit=event.limit)
+        elif isinstance(event, CardWritten) and isinstance(core, SmartcardDevice):
+            core.card_message(session.id, event.type, event.reader_id, event.data, self._now)
+        elif isinstance(event, DeviceTokens):
+            core.add_tokens(session.id, event.count, self._now, limit=event.size)
         else:
             return False
         return True
 
-    def _leave_device(self, session: ServerSession, channel: ServerChannel) -> None:
+    def _leave_device(self, client: int, channel: ServerChannel, unwritten: int) -> None:
         device = self.agent if channel.key == MAIN else self.devices.get(channel.key)
         if device is None:
             return
-        unsent = channel.unsent() if hasattr(channel, "unsent") else []
-        device.core.remove_client(session.id, unsent)
+        unsent = channel.unsent(unwritten) if isinstance(channel, DeviceServer) else []
+        device.core.remove_client(client, unsent)
         self._device_moved(device)
 
     # -- moving bytes ------------------------------------------------------------------------------
 
-    def _fill(self, session: ServerSession, channel: ServerChannel) -> None:
+    def _fill(self, session: ServerSession, channel: Any) -> None:
         """Take from the device what the channel can have."""
         device = self.agent if channel.key == MAIN else self.devices.get(channel.key)
         if device is None:
@@ -252,7 +269,7 @@ class Devices:
             if isinstance(channel, MainServer):
                 channel.send(main.AgentData(data=piece))
             else:
-                channel.data(piece)  # type: ignore[attr-defined]
+                channel.send_data(piece)
         self._tell_guest(device)
 
     def _device_moved(self, device: Device) -> None:
@@ -276,9 +293,8 @@ class Devices:
                 continue
             if client.outgoing:
                 self._wants(session.connections[device.key])
-            paused = not core.credit(client.id)
-            if paused != channel.reading_paused and device is not self.agent:
-                channel.reading_paused = paused
+            if isinstance(channel, DeviceServer):
+                channel.allow(core.credit(client.id))
                 self._reading_changed(session.connections[device.key], channel)
         self._tell_guest(device)
 
@@ -298,8 +314,8 @@ class Devices:
             return
         if isinstance(channel, MainServer):
             channel.send(main.AgentToken(num_tokens=event.count))
-        else:
-            channel.give_tokens(event.count)  # type: ignore[attr-defined]
+        elif isinstance(channel, DeviceServer):
+            channel.give(event.count, device.core.rules.client_limit)
         self._wants(session.connections[device.key])
 
     def _client_dropped(self, device: Device, event: ClientDropped) -> None:

@@ -123,10 +123,13 @@ class HostSurface:
 class HostDisplay:
     """A display of the guest: pixels to draw into, and hints that save bytes."""
 
-    def __init__(self, host: Host, core: Display) -> None:
+    def __init__(self, host: Host, id: int) -> None:
         self._host = host
-        self._core = core
-        self.id = core.id
+        self.id = id
+
+    @property
+    def _core(self) -> Display:
+        return self._host._core.machine.displays[self.id]
 
     @property
     def width(self) -> int:
@@ -193,10 +196,13 @@ class HostDevice:
 
     def __init__(self, host: Host, device: Device) -> None:
         self._host = host
-        self._device = device
         self.name = device.name
         #: Channel type and id; (1, 0) is the agent's.
         self.key = device.key
+
+    @property
+    def _device(self) -> Device:
+        return self._host._core.device(self.key)
 
     @property
     def opened(self) -> bool:
@@ -275,9 +281,9 @@ class Host:
                 raise LocalError(f"display {id}: 0 to 15 can be had")
             from aiospice.server.frames import Display
 
-            core = self._core.machine.displays.get(id) or Display(id)
-            self._core.add_display(id, core)
-            self._displays[id] = HostDisplay(self, core)
+            if id not in self._core.machine.displays:
+                self._core.add_display(id, Display(id))
+            self._displays[id] = HostDisplay(self, id)
         return self._displays[id]
 
     def set_cursor(self, pixels: Pixels, hot_x: int = 0, hot_y: int = 0, display: int = 0) -> None:

@@ -23,6 +23,7 @@ from aiospice.channels.server.main import (
     MouseModeRequested,
 )
 from aiospice.channels.server.record import SoundRecorded
+from aiospice.channels.server.vmc import DeviceServer
 from aiospice.server.devices import Devices
 from aiospice.server.machine import CursorState
 from aiospice.wire import caps, main
@@ -114,6 +115,7 @@ class Serving(Devices):
         if kind in starts:
             starts[kind](session, channel, number)
         else:
+            assert isinstance(channel, DeviceServer)
             self._begin_device(session, channel)
 
     def _begin_main(self, session: ServerSession, channel: MainServer, number: int) -> None:
@@ -162,7 +164,6 @@ class Serving(Devices):
         """A channel is about to go: what it held down goes up."""
         if isinstance(channel, InputsServer):
             self._events += channel.release_all()
-        self._leave_device(session, channel)
         self._wakes.pop((session.id, channel.key[1]), None)
 
     def _ended(self, session: ServerSession) -> None:

@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from aiospice.wire.caps import DisplayCap, InputsCap, MainCap, PlaybackCap, RecordCap, VmcCap
+from aiospice.wire.tokens import TOKENS
 
 if TYPE_CHECKING:
     from aiospice.channels.server.base import ServerChannel
@@ -42,9 +43,10 @@ _CAPS: dict[int, tuple[int, ...]] = {
     3: (InputsCap.KEY_SCANCODE,),
     5: (PlaybackCap.VOLUME,),
     6: (RecordCap.VOLUME,),
-    9: (VmcCap.DATA_COMPRESS_LZ4,),
-    10: (VmcCap.DATA_COMPRESS_LZ4,),
-    11: (VmcCap.DATA_COMPRESS_LZ4,),
+    8: (TOKENS,),
+    9: (VmcCap.DATA_COMPRESS_LZ4, TOKENS),
+    10: (VmcCap.DATA_COMPRESS_LZ4, TOKENS),
+    11: (VmcCap.DATA_COMPRESS_LZ4, TOKENS),
 }
 
 
