@@ -23,7 +23,7 @@ from aiospice.channels.server.inputs import (
 from aiospice.channels.server.record import SoundRecorded
 from aiospice.errors import StateError
 from aiospice.server.events import DeviceReadable, DeviceWritable
-from aiospice.server.guest import Host, dispatch
+from aiospice.server.guest import Guest, Host, dispatch
 
 if TYPE_CHECKING:
     import os
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from aiospice.channels.events import Event
     from aiospice.link.sasl import SaslUser
     from aiospice.server.config import ServerConfig
-    from aiospice.server.guest import Guest
 
 __all__ = ["FOR_THE_GUEST", "Server", "serve"]
 
@@ -109,6 +108,8 @@ class Server:
                 self._control = Control(self, control)
                 await self._control.start()
             self.guest.attach(self.host)
+            if type(self.guest).monitors is not Guest.monitors:
+                self.host.takes_monitors()
         except BaseException:
             await self._let_go()
             raise

@@ -198,6 +198,8 @@ class Devices:
         if taken < len(data):
             device.told_full = True
         self._device_moved(device)
+        if device is self.agent:
+            self._agent_said()
         return taken
 
     # -- what channels bring -----------------------------------------------------------------------
@@ -336,6 +338,7 @@ class Devices:
         if not here:
             core.detach()
             self._tell_agent_gone()
+            self._agent_said()
             return
         core.attach()
         for session, channel in self._open_channels(MAIN):
@@ -353,6 +356,7 @@ class Devices:
     def _agent_failed(self, event: GuestFailed) -> None:
         self.agent.opened = False
         self._tell_agent_gone()
+        self._agent_said()
 
     def _monitors_asked(self, event: MonitorsAsked) -> None:
         try:
@@ -361,6 +365,11 @@ class Devices:
             return
         found = tuple((each.x, each.y, each.width, each.height) for each in message.monitors)
         self._events.append(MonitorsRequested(monitors=found))
+
+    def take_monitors(self) -> None:
+        """Clients' monitors are told to the guest, not to its agent."""
+        assert isinstance(self.agent.core, AgentDevice)
+        self.agent.core.monitors = True
 
     # -- time --------------------------------------------------------------------------------------
 
@@ -380,6 +389,8 @@ class Devices:
     if TYPE_CHECKING:
 
         def _open_channels(self, key: Key) -> Iterator[tuple[ServerSession, Any]]: ...
+
+        def _agent_said(self) -> None: ...
 
         def _wants(self, connection: Connection) -> None: ...
 

@@ -316,6 +316,10 @@ class Host:
     def _cursor(self, display: int) -> CursorState:
         return self._core.machine.cursors.get(display) or CursorState()
 
+    def takes_monitors(self) -> None:
+        """The guest itself sets its monitors (`Guest.monitors`), not its agent."""
+        self._core.take_monitors()
+
     # -- inputs and sound --------------------------------------------------------------------------
 
     def set_locks(self, locks: int) -> None:
@@ -440,7 +444,11 @@ class Guest:
         """A client wants the keyboard's lights so (see `Host.set_locks`)."""
 
     def monitors(self, monitors: tuple[tuple[int, int, int, int], ...]) -> None:
-        """A client wants monitors so: (x, y, width, height) of each."""
+        """A client wants monitors so: (x, y, width, height) of each.
+
+        A guest that overrides this is told instead of its agent. Clients tell them through the
+        agent's stream, so an agent has to be there (`Host.agent`).
+        """
 
     def recorded(self, samples: bytes) -> None:
         """Sound of a client: signed 16 bit, little endian, channels interleaved."""

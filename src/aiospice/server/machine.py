@@ -56,17 +56,23 @@ class Machine:
     locks: int = 0
     #: The guest can be told absolute positions.
     absolute: bool = True
+    #: The guest's agent can be told them instead.
+    agent_mouse: bool = False
     mouse_mode: int = MouseModes.CLIENT
+    #: Where the agent was last told that the pointer is: x, y, display.
+    pointer: tuple[int, int, int] = (0, 0, 0)
 
     @property
     def mouse_modes(self) -> int:
         """What mouse modes there are (`MouseModes`)."""
-        return MouseModes.SERVER | (MouseModes.CLIENT if self.absolute else 0)
+        positions = self.absolute or self.agent_mouse
+        return MouseModes.SERVER | (MouseModes.CLIENT if positions else 0)
 
-    def set_absolute(self, absolute: bool) -> bool:
-        """Say whether positions can be told; whether the mode has changed."""
+    def set_absolute(self, *, absolute: bool | None = None, agent: bool | None = None) -> bool:
+        """Say who can be told positions (None: as before); whether that changes the modes."""
         before = (self.mouse_modes, self.mouse_mode)
-        self.absolute = absolute
-        if not absolute:
+        self.absolute = self.absolute if absolute is None else absolute
+        self.agent_mouse = self.agent_mouse if agent is None else agent
+        if not self.mouse_modes & MouseModes.CLIENT:
             self.mouse_mode = MouseModes.SERVER
         return before != (self.mouse_modes, self.mouse_mode)

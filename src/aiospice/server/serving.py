@@ -24,9 +24,11 @@ from aiospice.channels.server.main import (
 )
 from aiospice.channels.server.record import SoundRecorded
 from aiospice.channels.server.vmc import DeviceServer
+from aiospice.devices.agentdev import AgentDevice
 from aiospice.server.devices import Devices
 from aiospice.server.machine import CursorState
 from aiospice.wire import caps, main
+from aiospice.wire.agent import AgentCapability, AgentType, MouseState
 from aiospice.wire.caps import MainCap
 from aiospice.wire.main import MouseModes
 from aiospice.wire.playback import DataMode
@@ -172,6 +174,8 @@ class Serving(Devices):
     # -- what channels tell ------------------------------------------------------------------------
 
     def _handle(self, session: ServerSession, channel: ServerChannel, event: Event) -> None:
+        if isinstance(event, (PointerPlaced, ButtonChanged)) and self._point(event):
+            return
         if isinstance(event, _PASSED_ON):
             self._events.append(event)
         elif isinstance(event, AttachRequested) and isinstance(channel, MainServer):
@@ -327,8 +331,31 @@ class Serving(Devices):
 
     def set_absolute(self, absolute: bool) -> None:
         """Whether the guest can be told absolute positions."""
-        if self.machine.set_absolute(absolute):
+        if self.machine.set_absolute(absolute=absolute):
             self._tell_mouse_mode()
+
+    def _agent_said(self) -> None:
+        """The agent has written: it may have told what it can do."""
+        core = self.agent.core
+        assert isinstance(core, AgentDevice)
+        mouse = self.agent.opened and caps.has(core.agent_caps, AgentCapability.MOUSE_STATE)
+        if mouse != self.machine.agent_mouse and self.machine.set_absolute(agent=mouse):
+            self._tell_mouse_mode()
+
+    def _point(self, event: PointerPlaced | ButtonChanged) -> bool:
+        """Tell the agent where the pointer is, if the guest itself can't be told; else False."""
+        machine = self.machine
+        if machine.absolute or not machine.agent_mouse or machine.mouse_mode != MouseModes.CLIENT:
+            return False
+        if isinstance(event, PointerPlaced):
+            machine.pointer = (event.x, event.y, event.display)
+        x, y, display = machine.pointer
+        # The agent's bits stand one higher than those of the inputs channel.
+        state = MouseState(x=x, y=y, buttons=event.buttons << 1, display_id=display)
+        assert isinstance(self.agent.core, AgentDevice)
+        self.agent.core.say_latest(AgentType.MOUSE_STATE, state.body())
+        self._device_moved(self.agent)
+        return True
 
     def _sound_mode(self, channel: PlaybackServer) -> int:
         # Clients unpack Opus at 48 kHz in stereo only (spice-common ``common/snd_codec.h``).
