@@ -266,6 +266,11 @@ class Listener:
     ) -> None:
         self.listen = listen
         self.sock = sock
+        #: The address with the port that it has become.
+        self.address = str(listen)
+        if not listen.path:
+            host, port = sock.getsockname()[:2]
+            self.address = str(listen._replace(host=host, port=port))
         self.local = is_local(listen, sock)
         self.context = context
         self.origin = None if origin is None else replace(origin, local=self.local)
@@ -273,14 +278,6 @@ class Listener:
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._node = os.stat(listen.path).st_ino if listen.path else 0
-
-    @property
-    def address(self) -> str:
-        """The address with the port that it has become."""
-        if self.listen.path:
-            return str(self.listen)
-        host, port = self.sock.getsockname()[:2]
-        return str(self.listen._replace(host=host, port=port))
 
     def start(self) -> None:
         """Begin to accept."""
