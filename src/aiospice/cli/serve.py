@@ -45,9 +45,7 @@ _USERS_LIMIT = 1 << 20
 
 def arguments(verb: str, parser: ArgumentParser) -> None:
     """Add the options."""
-    parser.add_argument(
-        "--guest", choices=tuple(GUESTS), default="demo", help="what is shown (demo)"
-    )
+    _shown(parser.add_argument_group("what is shown"))
     _where(parser.add_argument_group("where it listens"))
     _who(parser.add_argument_group("who may come"))
     _what(parser.add_argument_group("what clients may do"))
@@ -55,6 +53,26 @@ def arguments(verb: str, parser: ArgumentParser) -> None:
     parser.add_argument("--ready-fd", metavar="N", type=int, help="gets the addresses, a line each")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     parser.add_argument("-v", dest="verbose", action="count", default=0, help="tell more")
+
+
+def _shown(group: Any) -> None:
+    group.add_argument(
+        "--guest",
+        metavar="NAME",
+        default="demo",
+        help=f"{', '.join(GUESTS)}, or MODULE:CLASS of your own (demo)",
+    )
+    group.add_argument("--size", metavar="WIDTHxHEIGHT", type=_size, help="of the screen")
+    group.add_argument("--displays", metavar="N", type=int, help="how many screens")
+    group.add_argument("--folder", metavar="DIR", help="where files go that clients send")
+    group.add_argument(
+        "command", metavar="COMMAND", nargs="*", help="what the guest runs, behind --"
+    )
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, _, height = text.partition("x")
+    return int(width), int(height)
 
 
 def _where(group: Any) -> None:
@@ -118,7 +136,7 @@ async def run(verb: str, args: Namespace) -> int:
 
     start_log(logging_level(args.verbose) if args.verbose else logging.WARNING)
     options = _options(args)
-    guest = _guest(args.guest)
+    guest = _guest(args)
     async with aiospice.serve(guest, listen=_listens(args), **options) as server:
         _end_by_signals(server)
         await _tell_addresses(server, args)
@@ -194,10 +212,43 @@ def _users(path: str) -> dict[str, str]:
     return found
 
 
-def _guest(name: str) -> Guest:
-    module, kind = GUESTS[name]
-    made: Guest = getattr(import_module(f"aiospice.guests.{module}"), kind)()
+def _guest(args: Namespace) -> Guest:
+    """Make the guest that is asked for, with the options that it takes."""
+    kind = _guest_class(args.guest)
+    given = {
+        "size": args.size,
+        "displays": args.displays,
+        "folder": args.folder,
+        "command": args.command or None,
+    }
+    wanted = {name: value for name, value in given.items() if value is not None}
+    from inspect import signature
+
+    taken = signature(kind).parameters
+    for name in wanted:
+        if name not in taken:
+            what = "COMMAND" if name == "command" else f"--{name}"
+            raise LocalError(f"the guest {args.guest} takes no {what}")
+    made: Guest = kind(**wanted)
     return made
+
+
+def _guest_class(name: str) -> Any:
+    module, colon, kind = name.partition(":")
+    if name in GUESTS:
+        module, kind = GUESTS[name]
+        return getattr(import_module(f"aiospice.guests.{module}"), kind)
+    if not colon:
+        raise LocalError(
+            f"no guest is called {name!r}, only {', '.join(GUESTS)}; your own is MODULE:CLASS"
+        )
+    import sys
+
+    sys.path.insert(0, os.getcwd())
+    try:
+        return getattr(import_module(module), kind)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise LocalError(f"the guest {name} can't be loaded: {error}") from error
 
 
 def _end_by_signals(server: Server) -> None:
