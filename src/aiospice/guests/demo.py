@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from aiospice.guests import scenery
+from aiospice.guests.agent_end import AgentEnd
 from aiospice.guests.demo_panel import BUTTONS, Panel, button_at
 from aiospice.guests.demo_state import (
     BAR,
@@ -101,6 +102,7 @@ class DemoGuest(Guest):
         host.set_cursor(scenery.arrow(), 0, 0)
         self.echo = Echo(host.port(ECHO_PORT))
         self.echo.device.opened = True
+        self.agent = AgentEnd(host.agent(), self, self._from_agent, self.files)
 
     def _add_display(self, number: int) -> None:
         display = self.host.display(number)
@@ -147,6 +149,7 @@ class DemoGuest(Guest):
 
     def close(self) -> None:
         """Files that are on their way stay away."""
+        self.agent.close()
         self.files.close()
 
     def tick(self) -> None:
@@ -244,6 +247,8 @@ class DemoGuest(Guest):
     def _pump(self, device: HostDevice) -> None:
         if device is self.echo.device:
             self.echo.pump()
+        elif device is self.agent.device:
+            self.agent.pump()
 
     def client_connected(self, client: int) -> None:
         """Count it."""
@@ -274,9 +279,17 @@ class DemoGuest(Guest):
             else:
                 self.host.record_stop()
                 self.state.level = 0
+        elif button == "copy":
+            self.agent.copy(self.text)
+            self.agent.pump()
         elif button == "paste":
             for char in self.state.clipboard[: COLUMNS * ROWS]:
                 self.type(char)
+        self._panel.draw()
+
+    def _from_agent(self, what: str) -> None:
+        if what == "clipboard":
+            self.state.clipboard = self.agent.clipboard
         self._panel.draw()
 
     @property
