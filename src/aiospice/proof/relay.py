@@ -1,7 +1,7 @@
-"""A TCP relay on loopback that holds every byte for a time, for those who aren't root.
+"""TCP relays on loopback: one that holds every byte for a time, one that writes down.
 
-It hides the handshake of TCP, which `aiospice.proof.delay` doesn't: good enough to keep things
-apart in time, not to count round trips::
+The first is for those who aren't root. It hides the handshake of TCP, which
+`aiospice.proof.delay` doesn't: good enough to keep things apart in time, not to count round trips::
 
     async with DelayRelay(delay=0.001) as relay:
         port = await relay.to("127.0.0.1", 5900)
@@ -12,9 +12,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from typing import Self
+from functools import partial
+from typing import TYPE_CHECKING, Self
 
-__all__ = ["DelayRelay"]
+from aiospice.aio.capture import CaptureFile
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+__all__ = ["CaptureRelay", "DelayRelay"]
 
 #: Bytes that one direction holds; then the sender isn't read.
 HELD_BYTES = 1 << 20
@@ -135,3 +142,84 @@ class DelayRelay:
             pass
         finally:
             far_writer.close()
+
+
+class CaptureRelay:
+    """Relays connections and writes them down, for who wants to know what was said to a client.
+
+    async with CaptureRelay(folder / "run.pcapng") as relay:
+        port = await relay.to(server_port)
+        ...
+    connections = read_connections(folder / "run.pcapng")   # of `aiospice.proof.pcap`
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = CaptureFile(path)
+        self._servers: list[asyncio.Server] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._count = 0
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for server in self._servers:
+            server.close()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._file.close()
+
+    def flush(self) -> None:
+        """Write what has been seen so far."""
+        self._file.flush()
+
+    async def to(self, port: int, host: str = "127.0.0.1") -> int:
+        """A port on 127.0.0.1 that leads to ``host`` and ``port``."""
+
+        async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            task = asyncio.current_task()
+            assert task is not None
+            self._tasks.add(task)
+            try:
+                await self._join(reader, writer, host, port)
+            except (OSError, asyncio.CancelledError):
+                pass  # a connection that is gone; or the end
+            finally:
+                self._tasks.discard(task)
+                writer.close()
+
+        server = await asyncio.start_server(accept, "127.0.0.1", 0)
+        self._servers.append(server)
+        made: int = server.sockets[0].getsockname()[1]
+        return made
+
+    async def _join(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str, port: int
+    ) -> None:
+        far_reader, far_writer = await asyncio.open_connection(host, port)
+        now = asyncio.get_running_loop().time
+        self._count += 1
+        number = self._count
+        self._file.opened(number, "127.0.0.1", "127.0.0.1", port, now())
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(_pass(reader, far_writer, partial(self._file.sent, number)))
+                group.create_task(_pass(far_reader, writer, partial(self._file.received, number)))
+        except* OSError:
+            pass
+        finally:
+            far_writer.close()
+            self._file.closed(number, now())
+
+
+async def _pass(
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    write_down: Callable[[bytes, float], None],
+) -> None:
+    while data := await reader.read(1 << 18):
+        write_down(data, asyncio.get_running_loop().time())
+        writer.write(data)
+        await writer.drain()
+    writer.write_eof()
