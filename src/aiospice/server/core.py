@@ -221,6 +221,8 @@ class ServerCore(Serving, Links):
             return LinkCode.BAD_CONNECTION_ID, "no-such-session"
         if key not in self.keys():
             return LinkCode.CHANNEL_NOT_AVAILABLE, "no-such-channel"
+        if self.taken(key):
+            return LinkCode.ERROR, "device-in-use"
         if key in session.channels or len(session.channels) >= self.config.limits.channels:
             return LinkCode.ERROR, "channel-open"
         return LinkCode.OK, ""

@@ -28,7 +28,7 @@ from aiospice.devices.chardev import (
 from aiospice.devices.rules import VMC
 from aiospice.devices.smartcard import SmartcardDevice
 from aiospice.errors import DecodeError, LocalError
-from aiospice.server.events import DeviceReadable, DeviceWritable, MonitorsRequested
+from aiospice.server.events import DeviceFailed, DeviceReadable, DeviceWritable, MonitorsRequested
 from aiospice.wire import agent, caps, main, vmc
 from aiospice.wire.caps import MainCap
 
@@ -173,16 +173,19 @@ class Devices:
         if device is self.agent:
             self._agent_comes(opened)
             return
-        state = vmc.PortEvents.OPENED if opened else vmc.PortEvents.CLOSED
-        for _, channel in self._open_channels(device.key):
-            if isinstance(channel, PortServer):
-                channel.state(state)
+        if opened and not device.core.attached:  # it had failed (`DeviceFailed`)
+            device.core.attach()
+        self._tell_state(device, vmc.PortEvents.OPENED if opened else vmc.PortEvents.CLOSED)
 
     def send_break(self, device: Device) -> None:
         """The guest sends a break on a port."""
-        for _, channel in self._open_channels(device.key):
+        self._tell_state(device, vmc.PortEvents.BREAK)
+
+    def _tell_state(self, device: Device, state: int) -> None:
+        for session, channel in self._open_channels(device.key):
             if isinstance(channel, PortServer):
-                channel.state(vmc.PortEvents.BREAK)
+                self._fill(session, channel, low=None)  # what it wrote before comes first
+                channel.state(state)
 
     def device_read(self, device: Device, limit: int) -> bytes:
         """Bytes for the guest."""
@@ -215,6 +218,12 @@ class Devices:
         if channel.flow_control:
             channel.give(client.tokens, core.rules.client_limit)
         self._device_moved(device)
+
+    def taken(self, key: Key) -> bool:
+        """Whether a device has as many clients as it can have."""
+        device = self.devices.get(key)
+        most = 0 if device is None else device.core.rules.clients
+        return device is not None and 0 < most <= len(device.core.clients)
 
     def _device_event(self, session: ServerSession, channel: ServerChannel, event: Event) -> bool:
         """Handle what a device's channel, or main for the agent, tells; False if it isn't ours."""
@@ -259,12 +268,12 @@ class Devices:
 
     # -- moving bytes ------------------------------------------------------------------------------
 
-    def _fill(self, session: ServerSession, channel: Any) -> None:
-        """Take from the device what the channel can have."""
+    def _fill(self, session: ServerSession, channel: Any, low: int | None = _LOW) -> None:
+        """Take from the device what the channel can have, until ``low`` bytes wait in it."""
         device = self.agent if channel.key == MAIN else self.devices.get(channel.key)
         if device is None:
             return
-        while channel.queued_bytes < _LOW:
+        while low is None or channel.queued_bytes < low:
             piece = device.core.take(session.id, self._now)
             if piece is None:
                 break
@@ -285,10 +294,10 @@ class Devices:
             elif isinstance(event, MonitorsAsked):
                 self._monitors_asked(event)
             elif isinstance(event, GuestFailed):
-                self._agent_failed(event)
+                self._guest_failed(device, event)
             elif isinstance(event, OfferAgain):
                 device.told_readable = False
-        for client in core.clients.values():
+        for client in list(core.clients.values()):
             session = self.sessions.get(client.id)
             channel = session.channels.get(device.key) if session is not None else None
             if session is None or channel is None:
@@ -353,10 +362,12 @@ class Devices:
             channel.send(main.AgentDisconnected(error_code=0))
             session.agent_told = False
 
-    def _agent_failed(self, event: GuestFailed) -> None:
-        self.agent.opened = False
-        self._tell_agent_gone()
-        self._agent_said()
+    def _guest_failed(self, device: Device, event: GuestFailed) -> None:
+        self._events.append(DeviceFailed(key=device.key, name=device.name, error=event.error))
+        device.opened = False
+        if device is self.agent:
+            self._tell_agent_gone()
+            self._agent_said()
 
     def _monitors_asked(self, event: MonitorsAsked) -> None:
         try:

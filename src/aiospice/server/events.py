@@ -8,6 +8,7 @@ __all__ = [
     "ClientConnected",
     "ClientDisconnected",
     "ClientRefused",
+    "DeviceFailed",
     "DeviceReadable",
     "DeviceWritable",
     "MonitorsRequested",
@@ -64,6 +65,14 @@ class MonitorsRequested(Event):
     """A client wants monitors so: (x, y, width, height) of each, in pixels."""
 
     monitors: tuple[tuple[int, int, int, int], ...]
+
+
+class DeviceFailed(Event):
+    """The guest broke the protocol of a device, which is closed until it opens it again."""
+
+    key: tuple[int, int]
+    name: str
+    error: BaseException
 
 
 class DeviceReadable(Event):

@@ -179,7 +179,8 @@ class Serving(Devices):
         if isinstance(event, _PASSED_ON):
             self._events.append(event)
         elif isinstance(event, AttachRequested) and isinstance(channel, MainServer):
-            channel.channels(tuple(sorted(self.keys() - {(1, 0)})))
+            offered = (key for key in self.keys() - {(1, 0)} if not self.taken(key))
+            channel.channels(tuple(sorted(offered)))
         elif isinstance(event, MouseModeRequested):
             self._mode_requested(event.mode)
         elif isinstance(event, SoundRecorded):

@@ -112,11 +112,6 @@ class DeviceServer(ServerChannel):
         """Queue data of the guest."""
         self.send_body(self.data_number, data)
 
-    @property
-    def data_waits(self) -> bool:
-        """Whether data waits that `take` hasn't handed out."""
-        return any(number == self.data_number for number, _ in self._queue)
-
     def take(self) -> bytes:
         """The next messages with their headers, b"" if there are none."""
         if not self.wants_to_send:
@@ -146,14 +141,18 @@ class DeviceServer(ServerChannel):
         return self.data_number, data
 
     def unsent(self, unwritten: int = 0) -> list[bytes]:
-        """The data that hasn't reached the socket, oldest first.
+        """The data that hasn't reached the socket, oldest first; it isn't sent any more.
 
         ``unwritten``: how many bytes of what `take` gave last the kernel hasn't taken; a message
         that reached it in part can't be read by the client, so it counts as unsent.
         """
         written = self.taken_bytes - unwritten
         found = [data for end, data in self._leaving if end > written]
-        return found + [body for number, body in self._queue if number == self.data_number]
+        found += [body for number, body in self._queue if number == self.data_number]
+        self._leaving.clear()
+        self._queue = deque(item for item in self._queue if item[0] != self.data_number)
+        self.queued_bytes = sum(len(body) for _, body in self._queue)
+        return found
 
 
 class VmcServer(DeviceServer):
