@@ -78,7 +78,11 @@ class ServerCore(Serving, Links):
         self._now = now
         connection = self.connections.pop(number, None)
         self._wanting.pop(number, None)
-        if connection is None or connection.closing:
+        if connection is None:
+            return
+        if connection.closing:  # with a `Close` that hasn't been carried out, maybe
+            if isinstance(connection.channel, DeviceServer):
+                self._leave_device(connection.client, connection.channel, unwritten)
             return
         if connection.link is not None:
             connection.link.receive_eof()
