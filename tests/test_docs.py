@@ -398,6 +398,25 @@ def test_the_limits_of_the_api_are_those_of_the_code() -> None:
     assert f"each step after it ({ClientConfig().timeout:g})" in text
 
 
+@pytest.mark.parametrize("page", [DOCS / "serving.md", ROOT / "SECURITY.md"], ids=label)
+def test_the_limits_of_a_server_are_those_of_the_code(page: Path) -> None:
+    from aiospice.aio.serverlog import LINES_PER_SECOND
+    from aiospice.server.config import Limits
+    from aiospice.server.doorkeeper import DoorLimits
+
+    text = " ".join(page.read_text(encoding="utf-8").split())
+    limits = DoorLimits()
+    assert f"{limits.half_links_per_host} half-open links of one address" in text
+    assert f"{limits.half_links} of all are taken" in text
+    assert f"After {limits.failures} wrong passwords" in text
+    assert f"every {limits.failure_seconds / limits.failures:g} seconds" in text
+    assert f"a link has {Limits().link:g} seconds" in text.replace("A link", "a link")
+    assert f"more than {LINES_PER_SECOND}" in text
+    if page.name == "SECURITY.md":
+        assert f"last {limits.networks} such addresses" in text
+        assert f"dropped after {Limits().stall:g} seconds" in text
+
+
 def test_sasl_is_described_as_it_is() -> None:
     from aiospice.link.sasl import MECHANISMS
 
