@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from aiospice.guests.font import CELL_WIDTH, Pixels, bgrx, draw_text
 
-__all__ = ["RATE", "Landscape", "arrow", "hand", "icon", "tone"]
+__all__ = ["RATE", "Landscape", "arrow", "beam", "hand", "icon", "tone"]
 
 #: Sound: frames a second, two channels.
 RATE = 48000
@@ -118,6 +118,12 @@ def arrow() -> Pixels:
         " +    ##++",
     ]
     return _shape(tuple(rows))
+
+
+def beam() -> Pixels:
+    """Return the pointer for text, with its middle at (3, 8)."""
+    rows = [".......", ".##.##.", "..###.."] + ["  .#.  "] * 10
+    return _shape(tuple(rows + rows[2::-1]))
 
 
 def hand() -> Pixels:
