@@ -15,6 +15,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import subprocess
 import tempfile
 from pathlib import Path
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 __all__ = ["GtkClient"]
 
 T = TypeVar("T")
+
+_COMPLAINT = re.compile(r"(?:GSpice|GLib\S*)-(?:WARNING|CRITICAL|ERROR) \*\*|Traceback")
 
 _PYTHON = "/usr/bin/python3"
 _PROGRAM = Path(__file__).with_name("native") / "gtkclient.py"
@@ -216,9 +219,9 @@ class GtkClient:
                             raise SessionLost(f"gtkclient ended before {what}: {self.output()}")
                         await self._news.wait()
             except TimeoutError:
-                last = [event for event in self.events if event["event"] != "changed"][-5:]
+                told = [_short(event) for event in self.events if event["event"] != "changed"][-8:]
                 raise SpiceTimeout(
-                    f"gtkclient: no {what} in {timeout:g} s, last {last}: {self.output()}"
+                    f"gtkclient: no {what} in {timeout:g} s, last {told}: {self.output()}"
                 ) from None
         return value
 
@@ -244,8 +247,12 @@ class GtkClient:
         wanted = {"event": event, **fields}.items()
         return next((item for item in self.events[since:] if wanted <= item.items()), None)
 
+    def complaints(self) -> list[str]:
+        """What the library warned of; that this machine has no sound card isn't among it."""
+        return [line for line in self.output().splitlines() if _COMPLAINT.search(line)]
+
     def output(self) -> str:
-        """The end of what the library complained about."""
+        """The end of what the program printed to its standard error."""
         if self._output.closed:
             return ""
         size = os.fstat(self._output.fileno()).st_size
@@ -280,3 +287,8 @@ class GtkClient:
             answer.set_exception(LocalError(f"gtkclient: {said['error']}"))
         else:
             answer.set_result(said["ok"])
+
+
+def _short(event: Mapping[str, Any]) -> dict[str, Any]:
+    """An event as an error shows it."""
+    return {k: f"{len(v)} bytes" if isinstance(v, bytes) else v for k, v in event.items()}
