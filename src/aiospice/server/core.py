@@ -338,6 +338,8 @@ class ServerCore(Serving, Links):
         connection = session.connections[channel.key]
         self._leave(session, channel)
         session.drop(channel.key)
+        if channel.key[0] == 2:
+            self._woken(channel.key[1])
         self._result.pop(connection.number, None)
         self._events.append(
             ServerChannelClosed(

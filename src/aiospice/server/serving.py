@@ -138,7 +138,9 @@ class Serving(Devices):
     def _begin_display(self, session: ServerSession, channel: DisplayServer, number: int) -> None:
         from aiospice.server.held import Held
 
-        held = Held(self.machine.displays[number], channel, self.config)
+        peer = session.connections[channel.key].peer
+        near = peer.local or peer.host.startswith("127.") or peer.host == "::1"
+        held = Held(self.machine.displays[number], channel, self.config, session.caches, local=near)
         session.helds[number] = held
 
     def _begin_inputs(self, session: ServerSession, channel: InputsServer, number: int) -> None:
@@ -270,6 +272,18 @@ class Serving(Devices):
         if session is not None and held is not None:
             held.computed(own, result, now)
             self._pump(session, display)
+            self._woken(display)
+
+    def _woken(self, number: int) -> None:
+        """Clients of a display that another one's turn has moved."""
+        display = self.machine.displays.get(number)
+        if display is None or not display.woken:
+            return
+        woken, display.woken = display.woken, []
+        for session in self.sessions.values():
+            held = session.helds.get(number)
+            if held is not None and held in woken:
+                self._held_moved(session, number, held)
 
     def _drained(self, connection: Connection, channel: ServerChannel) -> None:
         """The kernel has taken all of a channel: there may be more."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from aiospice.server.kept import ClientCaches
 from aiospice.wire.caps import DisplayCap, InputsCap, MainCap, PlaybackCap, RecordCap, VmcCap
 from aiospice.wire.tokens import TOKENS
 
@@ -81,6 +82,8 @@ class ServerSession:
         self.channels: dict[Key, ServerChannel] = {}
         self.connections: dict[Key, Connection] = {}
         self.helds: dict[int, Held] = {}
+        #: What the client keeps of what its display channels were sent.
+        self.caches = ClientCaches()
         #: The mouse mode that the client asked for.
         self.mode_wanted: int | None = None
         #: Main has been told of an agent, and the client took up with it.

@@ -181,13 +181,17 @@ class ServerChannel:
         """Two windows of messages are under way: nothing should be added."""
         return bool(self.ack_window) and self.unacked >= 2 * self.ack_window
 
-    def ping(self, now: float, padding: int = 0) -> None:
-        """Measure the way there and back; ``padding`` bytes more measure the line's width."""
+    def ping(self, now: float, padding: int = 0) -> int:
+        """Measure the way there and back; ``padding`` bytes more measure the line's width.
+
+        Gives the ping's number, for `_ponged`.
+        """
         self._ping_id = (self._ping_id + 1) & 0xFFFFFFFF
         while len(self._pings) >= _PINGS:
             del self._pings[next(iter(self._pings))]
         self._pings[self._ping_id] = now
         self.send(common.Ping(id=self._ping_id, timestamp=int(now * 1e9), data=bytes(padding)))
+        return self._ping_id
 
     @property
     def pinged_at(self) -> float | None:
@@ -316,6 +320,10 @@ class ServerChannel:
         sent = self._pings.pop(message.id, None)
         if sent is not None:
             self.round_trip = max(0.0, self._now - sent)
+            self._ponged(message.id)
+
+    def _ponged(self, id: int) -> None:
+        """A ping was answered. For subclasses that measure by them."""
 
     def _on_flush_mark(self, message: common.MigrateFlushMark) -> None:
         raise RemoteProtocolError(

@@ -1,0 +1,597 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
+"""The loops that look at pixels to find the cheapest message: compiled where possible.
+
+What has changed (`mark`, `tighten`), whether it is one colour (`solid`), whether it is a picture
+or a drawing (`count_steps`), where it has been before (`trace`, `moved`), and numbers by which
+equal images are known again (`hash_rows`).
+
+Pixels are words of 32 bits in a view of such words; a box is given by left, top, right and bottom,
+the last two exclusive, and rows are ``width`` words apart. ``mask`` has the bits that count: the
+fourth byte of a screen's pixel doesn't. Every function proves first that the box lies inside of
+its buffers, and then goes without checks.
+"""
+
+from __future__ import annotations
+
+import sys
+
+try:
+    import cython
+except ImportError:
+    from aiospice import _cython as cython
+
+__all__ = [
+    "ALL",
+    "ANCHOR",
+    "COLOUR",
+    "TILE",
+    "age",
+    "count_steps",
+    "hash_rows",
+    "mark",
+    "moved",
+    "solid",
+    "tighten",
+    "trace",
+    "warm",
+]
+
+#: Sides of the tiles that changes are marked by.
+TILE = 16
+#: Pixels of the pieces of rows that are looked for elsewhere.
+ANCHOR = 16
+#: Masks: the colour of a pixel, and all of it.
+COLOUR = 0x00FFFFFF if sys.byteorder == "little" else 0xFFFFFF00
+ALL = 0xFFFFFFFF
+
+_BITS = (1 << 64) - 1
+if cython.compiled:
+    _FACTOR = cython.declare(cython.ulonglong, 0x9E3779B97F4A7C15)
+    _START = cython.declare(cython.ulonglong, 0x243F6A8885A308D3)
+    _ROLL = cython.declare(cython.uint, 0x01000193)
+else:
+    _FACTOR, _START, _ROLL = 0x9E3779B97F4A7C15, 0x243F6A8885A308D3, 0x01000193
+
+
+def _prove(pixels, width, left, top, right, bottom):
+    """Raise `IndexError` unless the box is in rows of ``width`` words, and they in the buffer."""
+    if not (0 <= left <= right <= width and 0 <= top <= bottom):
+        raise IndexError(f"a box from {left}, {top} to {right}, {bottom} in rows of {width} pixels")
+    if bottom * width > len(pixels):
+        raise IndexError(f"{bottom} rows of {width} pixels in {len(pixels)}")
+
+
+@cython.locals(
+    one="const unsigned int[::1]",
+    other="const unsigned int[::1]",
+    marks="unsigned char[::1]",
+    width=cython.Py_ssize_t,
+    left=cython.Py_ssize_t,
+    top=cython.Py_ssize_t,
+    right=cython.Py_ssize_t,
+    bottom=cython.Py_ssize_t,
+    columns=cython.Py_ssize_t,
+    mask=cython.uint,
+    x=cython.Py_ssize_t,
+    y=cython.Py_ssize_t,
+    end=cython.Py_ssize_t,
+    tile=cython.Py_ssize_t,
+    row=cython.Py_ssize_t,
+    line=cython.Py_ssize_t,
+    differs=cython.uint,
+    found=cython.Py_ssize_t,
+)
+def mark(old, new, width, left, top, right, bottom, mask, grid):
+    """Set to 1 the bytes of ``grid`` whose tiles differ within the box; tell how many it were.
+
+    The grid has a byte a tile of `TILE` pixels square, rows of ``ceil(width / TILE)``.
+    """
+    _prove(old, width, left, top, right, bottom)
+    _prove(new, width, left, top, right, bottom)
+    columns = (width + 15) // 16
+    if columns * ((bottom + 15) // 16) > len(grid):
+        raise IndexError(f"{len(grid)} tiles for {bottom} rows of {width} pixels")
+    one = old
+    other = new
+    marks = grid
+    found = 0
+    with cython.nogil:
+        for y in range(top, bottom):
+            row = y * width
+            line = (y >> 4) * columns
+            x = left
+            while x < right:
+                tile = line + (x >> 4)
+                end = (x & ~15) + 16
+                if end > right:
+                    end = right
+                if not marks[tile]:
+                    differs = 0
+                    while x < end:
+                        differs |= one[row + x] ^ other[row + x]
+                        x += 1
+                    if differs & mask:
+                        marks[tile] = 1
+                        found += 1
+                x = end
+    return found
+
+
+@cython.locals(
+    one="const unsigned int[::1]",
+    other="const unsigned int[::1]",
+    width=cython.Py_ssize_t,
+    left=cython.Py_ssize_t,
+    top=cython.Py_ssize_t,
+    right=cython.Py_ssize_t,
+    bottom=cython.Py_ssize_t,
+    mask=cython.uint,
+    x=cython.Py_ssize_t,
+    y=cython.Py_ssize_t,
+    row=cython.Py_ssize_t,
+    first=cython.Py_ssize_t,
+    last=cython.Py_ssize_t,
+    above=cython.Py_ssize_t,
+    below=cython.Py_ssize_t,
+)
+def tighten(old, new, width, left, top, right, bottom, mask):
+    """The smallest box around what differs within the box, None where nothing does."""
+    _prove(old, width, left, top, right, bottom)
+    _prove(new, width, left, top, right, bottom)
+    one = old
+    other = new
+    first = right
+    last = left
+    above = -1
+    below = top
+    with cython.nogil:
+        for y in range(top, bottom):
+            row = y * width
+            x = left
+            while x < right and not (one[row + x] ^ other[row + x]) & mask:
+                x += 1
+            if x == right:
+                continue
+            if above < 0:
+                above = y
+            below = y + 1
+            if x < first:
+                first = x
+            x = right
+            while x > last and not (one[row + x - 1] ^ other[row + x - 1]) & mask:
+                x -= 1
+            if x > last:
+                last = x
+    return None if above < 0 else (first, above, last, below)
+
+
+@cython.locals(
+    words="const unsigned int[::1]",
+    width=cython.Py_ssize_t,
+    left=cython.Py_ssize_t,
+    top=cython.Py_ssize_t,
+    right=cython.Py_ssize_t,
+    bottom=cython.Py_ssize_t,
+    mask=cython.uint,
+    x=cython.Py_ssize_t,
+    y=cython.Py_ssize_t,
+    row=cython.Py_ssize_t,
+    colour=cython.uint,
+    differs=cython.uint,
+)
+def solid(pixels, width, left, top, right, bottom, mask):
+    """The colour (with ``mask`` applied) that all of the box has; -1 where there are several."""
+    _prove(pixels, width, left, top, right, bottom)
+    if left == right or top == bottom:
+        return -1
+    words = pixels
+    colour = words[top * width + left] & mask
+    differs = 0
+    with cython.nogil:
+        for y in range(top, bottom):
+            row = y * width
+            for x in range(left, right):
+                differs |= words[row + x] ^ colour
+            if differs & mask:
+                break
+    return -1 if differs & mask else colour
+
+
+@cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
+@cython.locals(
+    one=cython.uint, other=cython.uint, a=cython.int, b=cython.int, c=cython.int, most=cython.int
+)
+@cython.returns(cython.int)
+def _step(one, other):
+    """The largest difference of two colours' channels."""
+    a = (one & 255) - (other & 255)
+    b = (one >> 8 & 255) - (other >> 8 & 255)
+    c = (one >> 16 & 255) - (other >> 16 & 255)
+    if a < 0:
+        a = -a
+    if b < 0:
+        b = -b
+    if c < 0:
+        c = -c
+    most = a if a > b else b
+    return c if c > most else most
+
+
+@cython.locals(
+    words="const unsigned int[::1]",
+    width=cython.Py_ssize_t,
+    left=cython.Py_ssize_t,
+    top=cython.Py_ssize_t,
+    right=cython.Py_ssize_t,
+    bottom=cython.Py_ssize_t,
+    every=cython.Py_ssize_t,
+    x=cython.Py_ssize_t,
+    y=cython.Py_ssize_t,
+    row=cython.Py_ssize_t,
+    step=cython.int,
+    same=cython.Py_ssize_t,
+    small=cython.Py_ssize_t,
+    large=cython.Py_ssize_t,
+)
+def count_steps(pixels, width, left, top, right, bottom, every):
+    """How many neighbours in a row are the same colour, nearly the same, and another one.
+
+    Every ``every``-th row is looked at. Nearly: no channel differs by more than 16.
+    """
+    _prove(pixels, width, left, top, right, bottom)
+    if every < 1:
+        raise ValueError(f"every {every}th row")
+    words = pixels
+    same = 0
+    small = 0
+    large = 0
+    y = top
+    with cython.nogil:
+        while y < bottom:
+            row = y * width
+            for x in range(left + 1, right):
+                step = _step(words[row + x], words[row + x - 1])
+                if step == 0:
+                    same += 1
+                elif step <= 16:
+                    small += 1
+                else:
+                    large += 1
+            y += every
+    return same, small, large
+
+
+@cython.locals(
+    words="const unsigned int[::1]",
+    out="unsigned long long[::1]",
+    width=cython.Py_ssize_t,
+    left=cython.Py_ssize_t,
+    top=cython.Py_ssize_t,
+    right=cython.Py_ssize_t,
+    bottom=cython.Py_ssize_t,
+    mask=cython.uint,
+    x=cython.Py_ssize_t,
+    y=cython.Py_ssize_t,
+    row=cython.Py_ssize_t,
+    a=cython.ulonglong,
+    b=cython.ulonglong,
+    c=cython.ulonglong,
+    d=cython.ulonglong,
+    total=cython.ulonglong,
+)
+def hash_rows(pixels, width, left, top, right, bottom, mask):
+    """A number of 64 bits for the pixels in the box, its width and its height."""
+    _prove(pixels, width, left, top, right, bottom)
+    words = pixels
+    total = (_START ^ (right - left)) * _FACTOR & _BITS
+    with cython.nogil:
+        for y in range(top, bottom):
+            row = y * width
+            a = total
+            b = total ^ 0x5555
+            c = total ^ 0x2AAA0000
+            d = total ^ 0x33330000
+            x = left
+            while x + 4 <= right:
+                a = _mix(a, words[row + x] & mask)
+                b = _mix(b, words[row + x + 1] & mask)
+                c = _mix(c, words[row + x + 2] & mask)
+                d = _mix(d, words[row + x + 3] & mask)
+                x += 4
+            while x < right:
+                a = _mix(a, words[row + x] & mask)
+                x += 1
+            total = _mix(_mix(_mix(a, b), c), d)
+    return total
+
+
+@cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
+@cython.locals(state=cython.ulonglong, word=cython.ulonglong)
+@cython.returns(cython.ulonglong)
+def _mix(state, word):
+    state = (state ^ word) * _FACTOR
+    if not cython.compiled:
+        state &= _BITS
+    return state ^ state >> 29
+
+
+@cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
+@cython.locals(
+    words="const unsigned int[::1]",
+    at=cython.Py_ssize_t,
+    mask=cython.uint,
+    z=cython.Py_ssize_t,
+    value=cython.uint,
+)
+@cython.returns(cython.uint)
+def _anchor(words, at, mask):
+    """The rolling hash of the 16 pixels from ``at`` on."""
+    value = 0
+    for z in range(16):
+        if cython.compiled:
+            value = value * _ROLL + (words[at + z] & mask)
+        else:
+            value = value * _ROLL + (words[at + z] & mask) & 0xFFFFFFFF
+    return value
+
+
+@cython.locals(
+    one="const unsigned int[::1]",
+    other="const unsigned int[::1]",
+    into="int[::1]",
+    keys="unsigned int[::1]",
+    table="int[::1]",
+    width=cython.Py_ssize_t,
+    left=cython.Py_ssize_t,
+    top=cython.Py_ssize_t,
+    right=cython.Py_ssize_t,
+    bottom=cython.Py_ssize_t,
+    mask=cython.uint,
+    x=cython.Py_ssize_t,
+    y=cython.Py_ssize_t,
+    row=cython.Py_ssize_t,
+    z=cython.Py_ssize_t,
+    across=cython.Py_ssize_t,
+    down=cython.Py_ssize_t,
+    wanted=cython.Py_ssize_t,
+    anchors=cython.Py_ssize_t,
+    found=cython.Py_ssize_t,
+    room=cython.Py_ssize_t,
+    steps=cython.int,
+    value=cython.uint,
+    power=cython.uint,
+    slot=cython.Py_ssize_t,
+)
+def trace(old, new, width, left, top, right, bottom, mask, places, hits, slots):
+    """Look in the box of the old pixels for pieces of rows of the new ones.
+
+    About ``len(places) // 2`` pieces (anchors) of `ANCHOR` pixels with several colours are taken
+    from all over the box; ``places`` gets where they are: x and y. ``hits`` gets where each was
+    found: number of the anchor, x and y, as long as there is room. ``slots`` is room for a table:
+    1024 numbers. Tells how many anchors and how many hits there are.
+    """
+    _prove(old, width, left, top, right, bottom)
+    _prove(new, width, left, top, right, bottom)
+    if right - left < 16 or len(slots) < 1024:
+        return 0, 0
+    one = old
+    other = new
+    into = places
+    table = slots
+    keys = memoryview(bytearray(4 * (len(places) // 2 + 1))).cast("I")
+    result = hits
+    wanted = len(places) // 2
+    anchors = 0
+    with cython.nogil:
+        for z in range(1024):
+            table[z] = -1
+        down = 1
+        while (bottom - top) // (down * 2) * ((right - left) // 32) >= wanted:
+            down *= 2
+        across = 16
+        y = top + down // 2
+        while y < bottom and anchors < wanted:
+            row = y * width
+            x = left + (y * 7 & 15)
+            while x + 16 <= right and anchors < wanted:
+                steps = 0
+                for z in range(x + 1, x + 16):
+                    if (other[row + z] ^ other[row + z - 1]) & mask:
+                        steps += 1
+                if steps >= 4 and _differs(one, other, row + x, mask):
+                    value = _anchor(other, row + x, mask)
+                    slot = (value ^ value >> 15) & 1023
+                    if table[slot] < 0:
+                        table[slot] = anchors
+                        keys[anchors] = value
+                        into[2 * anchors] = x
+                        into[2 * anchors + 1] = y
+                        anchors += 1
+                        x += 32
+                x += across
+            y += down
+    found = _search(one, width, left, top, right, bottom, mask, table, keys, result, anchors)
+    return anchors, found
+
+
+@cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
+@cython.locals(
+    one="const unsigned int[::1]",
+    other="const unsigned int[::1]",
+    at=cython.Py_ssize_t,
+    mask=cython.uint,
+    z=cython.Py_ssize_t,
+    bits=cython.uint,
+)
+@cython.returns(cython.bint)
+def _differs(one, other, at, mask):
+    bits = 0
+    for z in range(at, at + 16):
+        bits |= one[z] ^ other[z]
+    return (bits & mask) != 0
+
+
+@cython.locals(
+    words="const unsigned int[::1]",
+    table="int[::1]",
+    keys="unsigned int[::1]",
+    into="int[::1]",
+    width=cython.Py_ssize_t,
+    left=cython.Py_ssize_t,
+    top=cython.Py_ssize_t,
+    right=cython.Py_ssize_t,
+    bottom=cython.Py_ssize_t,
+    mask=cython.uint,
+    anchors=cython.Py_ssize_t,
+    x=cython.Py_ssize_t,
+    y=cython.Py_ssize_t,
+    z=cython.Py_ssize_t,
+    row=cython.Py_ssize_t,
+    room=cython.Py_ssize_t,
+    found=cython.Py_ssize_t,
+    value=cython.uint,
+    power=cython.uint,
+    slot=cython.Py_ssize_t,
+    number=cython.int,
+)
+def _search(pixels, width, left, top, right, bottom, mask, slots, wanted, hits, anchors):
+    """Roll over all rows of the box and note where one of the keys is."""
+    words = pixels
+    table = slots
+    keys = wanted
+    into = hits
+    room = len(hits) // 3
+    found = 0
+    if anchors == 0:
+        return 0
+    power = 1
+    for z in range(16):  # noqa: B007
+        power = power * _ROLL & 0xFFFFFFFF
+    with cython.nogil:
+        for y in range(top, bottom):
+            row = y * width
+            value = _anchor(words, row + left, mask)
+            x = left
+            while True:
+                slot = (value ^ value >> 15) & 1023
+                number = table[slot]
+                if number >= 0 and keys[number] == value and found < room:
+                    into[3 * found] = number
+                    into[3 * found + 1] = x
+                    into[3 * found + 2] = y
+                    found += 1
+                if x + 16 >= right:
+                    break
+                if cython.compiled:
+                    value = (
+                        value * _ROLL
+                        + (words[row + x + 16] & mask)
+                        - (words[row + x] & mask) * power
+                    )
+                else:
+                    value = (
+                        value * _ROLL
+                        + (words[row + x + 16] & mask)
+                        - (words[row + x] & mask) * power
+                    ) & 0xFFFFFFFF
+                x += 1
+    return found
+
+
+@cython.locals(
+    one="const unsigned int[::1]",
+    other="const unsigned int[::1]",
+    marks="unsigned char[::1]",
+    width=cython.Py_ssize_t,
+    left=cython.Py_ssize_t,
+    top=cython.Py_ssize_t,
+    right=cython.Py_ssize_t,
+    bottom=cython.Py_ssize_t,
+    dx=cython.Py_ssize_t,
+    dy=cython.Py_ssize_t,
+    mask=cython.uint,
+    x=cython.Py_ssize_t,
+    y=cython.Py_ssize_t,
+    row=cython.Py_ssize_t,
+    source=cython.Py_ssize_t,
+    line=cython.Py_ssize_t,
+    columns=cython.Py_ssize_t,
+    end=cython.Py_ssize_t,
+    tile=cython.Py_ssize_t,
+    differs=cython.uint,
+)
+def moved(old, new, width, left, top, right, bottom, dx, dy, mask, grid):
+    """Set to 1 the tiles of a box whose new pixels aren't the old ones at ``-dx``, ``-dy``.
+
+    The grid's tiles (`TILE` pixels square) are counted from the box's corner, in rows of
+    ``ceil((right - left) / TILE)``. The place that pixels come from must be on the surface.
+    """
+    _prove(new, width, left, top, right, bottom)
+    _prove(old, width, left - dx, top - dy, right - dx, bottom - dy)
+    columns = (right - left + 15) // 16
+    if columns * ((bottom - top + 15) // 16) > len(grid):
+        raise IndexError(f"{len(grid)} tiles for {bottom - top} rows of {right - left} pixels")
+    one = old
+    other = new
+    marks = grid
+    with cython.nogil:
+        for y in range(top, bottom):
+            row = y * width
+            source = (y - dy) * width - dx
+            line = ((y - top) >> 4) * columns
+            x = left
+            while x < right:
+                tile = line + ((x - left) >> 4)
+                end = x + 16
+                if end > right:
+                    end = right
+                if not marks[tile]:
+                    differs = 0
+                    while x < end:
+                        differs |= one[source + x] ^ other[row + x]
+                        x += 1
+                    if differs & mask:
+                        marks[tile] = 1
+                x = end
+
+
+@cython.locals(
+    heat="unsigned short[::1]",
+    marks="const unsigned char[::1]",
+    amount=cython.uint,
+    z=cython.Py_ssize_t,
+    value=cython.uint,
+)
+def warm(warmth, grid, amount):
+    """Add ``amount`` to each number whose byte in the grid is set, up to 65535."""
+    heat = warmth
+    marks = grid
+    if len(warmth) > len(grid):
+        raise IndexError(f"{len(grid)} marks for {len(warmth)} tiles")
+    with cython.nogil:
+        for z in range(heat.shape[0]):
+            if marks[z]:
+                value = heat[z] + amount
+                heat[z] = 65535 if value > 65535 else value
+
+
+@cython.locals(heat="unsigned short[::1]", times=cython.int, z=cython.Py_ssize_t, t=cython.int)
+def age(warmth, times):
+    """Take an eighth from each number, so many times."""
+    heat = warmth
+    with cython.nogil:
+        for t in range(times):  # noqa: B007
+            for z in range(heat.shape[0]):
+                heat[z] -= (heat[z] + 7) >> 3

@@ -1,0 +1,161 @@
+"""Pictures on their way to clients: pixels, what they are like, and what they are packed as.
+
+A `Picture` is a copy of pixels that any number of clients are to get. How it is packed depends on
+the client (`Method`), the result on nothing else, so it is made once and shared. The work is plain
+data that can be done anywhere (`EncodeJob`). GLZ, which depends on what a client got before, isn't
+among it.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from aiospice.errors import AiospiceError
+from aiospice.server import compare
+from aiospice.server.region import Box, size
+from aiospice.wire.images import BitmapFormat, ImageType
+
+__all__ = [
+    "JPEG",
+    "LIGHT",
+    "LZ",
+    "LZ4",
+    "QUIC",
+    "RAW",
+    "EncodeJob",
+    "Encoded",
+    "Method",
+    "Picture",
+    "is_light",
+    "is_picture",
+]
+
+#: Ways of packing, by the type of the image that comes of it.
+RAW, QUIC, LZ, LZ4, JPEG = (
+    int(ImageType.BITMAP),
+    int(ImageType.QUIC),
+    int(ImageType.LZ_RGB),
+    int(ImageType.LZ4),
+    int(ImageType.JPEG),
+)
+#: Pixels up to which packing takes less time than the way to a thread and back.
+LIGHT = {RAW: 1 << 30, QUIC: 1 << 12, LZ: 1 << 14, LZ4: 1 << 15, JPEG: 1 << 12}
+#: Every so many rows are looked at to tell pictures from drawings.
+_EVERY = 4
+
+
+class Method(NamedTuple):
+    """A way of packing: `RAW` and so on, and for JPEG its quality (1 to 100)."""
+
+    type: int
+    quality: int = 0
+
+
+class Encoded(NamedTuple):
+    """A packed image: its type (a raw one if packing would only lengthen it) and its bytes."""
+
+    type: int
+    data: bytes
+
+
+class EncodeJob(NamedTuple):
+    """The work of packing one image: rows of B G R X (or B G R A), the top one first."""
+
+    method: Method
+    width: int
+    height: int
+    alpha: bool
+    pixels: bytes
+
+    def run(self) -> Encoded | AiospiceError:
+        """Pack. A missing library is told, not raised."""
+        try:
+            data = self._packed()
+        except AiospiceError as error:
+            return error
+        if len(data) < len(self.pixels):
+            return Encoded(self.method.type, data)
+        return Encoded(RAW, self.pixels)
+
+    def _packed(self) -> bytes:
+        type, pixels, width, height = self.method.type, self.pixels, self.width, self.height
+        if type == QUIC:
+            from aiospice.codecs import quic
+
+            kind = quic.RGBA if self.alpha else quic.RGB32
+            return quic.encode(pixels, width, height, 4 * width, kind)
+        if type == LZ:
+            from aiospice.codecs import lz
+
+            return lz.encode(pixels, width, height, lz.RGBA if self.alpha else lz.RGB32)
+        if type == LZ4:
+            from aiospice.codecs import lz4
+
+            format = BitmapFormat.RGBA if self.alpha else BitmapFormat.BIT32
+            return lz4.encode(pixels, width, height, format)
+        if type == JPEG:
+            from aiospice.codecs import jpeg
+
+            return jpeg.encode(pixels, width, height, self.method.quality)
+        return pixels
+
+
+def is_light(method: Method, pixels: int) -> bool:
+    """Whether packing so many pixels is done at once rather than in a thread."""
+    return pixels <= LIGHT[method.type]
+
+
+def is_picture(words: memoryview, width: int, box: Box) -> bool:
+    """Whether the pixels of a box are a picture (to be packed as QUIC) or a drawing (as LZ).
+
+    In pictures most neighbours that differ differ little, or hardly any are the same.
+    """
+    height = box[3] - box[1]
+    every = _EVERY if height > 2 * _EVERY else 1
+    same, small, large = compare.count_steps(words, width, *box, every)
+    total = same + small + large
+    return bool((small > 2 * large and 50 * small > total) or 4 * same < total)
+
+
+class Picture:
+    """A copy of the pixels of a box, to be sent to clients."""
+
+    __slots__ = ("alpha", "box", "forms", "id", "picture", "pixels", "surface")
+
+    def __init__(
+        self, surface: int, box: Box, pixels: bytes, alpha: bool, id: int, picture: bool
+    ) -> None:
+        self.surface = surface
+        self.box = box
+        #: Rows of four bytes a pixel with nothing between them.
+        self.pixels = pixels
+        self.alpha = alpha
+        #: A number of 63 bits that equal pixels have, and others haven't.
+        self.id = id
+        #: It is a photo or the like.
+        self.picture = picture
+        #: What it is packed as; None while that is worked at.
+        self.forms: dict[Method, Encoded | None] = {}
+
+    @property
+    def width(self) -> int:
+        """In pixels."""
+        return self.box[2] - self.box[0]
+
+    @property
+    def height(self) -> int:
+        """In pixels."""
+        return self.box[3] - self.box[1]
+
+    @property
+    def size(self) -> int:
+        """How many pixels."""
+        return size(self.box)
+
+    def job(self, method: Method) -> EncodeJob:
+        """The work of packing it so."""
+        return EncodeJob(method, self.width, self.height, self.alpha, self.pixels)
+
+    def packed(self, method: Method, result: Encoded | AiospiceError) -> None:
+        """The work is done; where a library is missing the pixels go as they are."""
+        self.forms[method] = result if isinstance(result, Encoded) else Encoded(RAW, self.pixels)

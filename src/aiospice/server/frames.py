@@ -1,0 +1,646 @@
+"""What one display of the guest shows, and how it becomes operations that clients carry out.
+
+A `Display` has the pixels that the guest writes, and a second copy of them: the *published* frame,
+which is what a client in step shows once it has read everything. `Display.publish` compares the
+two where the guest says that something has changed, makes the cheapest operations that turn the
+one into the other, and hands them to every client (`aiospice.server.held.Held`). What the guest
+tells about how it drew (a fill, a move, a draw from a surface) is tried on the published frame
+first; whatever then still differs is sent as pixels, so a guest can't tell it wrong.
+
+Nothing is compared, copied or kept while no client looks.
+
+Pixels are B, G, R and a fourth byte each, which counts only on surfaces with alpha.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from aiospice.canvas import rows
+from aiospice.canvas.pixels import MAX_PIXELS, MAX_SIDE
+from aiospice.errors import LocalError
+from aiospice.server import compare
+from aiospice.server.compare import ALL, COLOUR, TILE
+from aiospice.server.encode import Picture, is_picture
+from aiospice.server.moves import find_move, rectangles
+from aiospice.server.region import Box, add, intersect, size
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from aiospice.server.held import Held
+
+__all__ = [
+    "MAX_SURFACES",
+    "STRIP_PIXELS",
+    "SURFACE_BYTES",
+    "Change",
+    "Copy",
+    "Created",
+    "Destroyed",
+    "Display",
+    "Draw",
+    "DrawOperation",
+    "Fill",
+    "Head",
+    "Operation",
+    "Surface",
+]
+
+#: Pixels of one image: 256 KiB before they are packed, so that a slow client isn't kept from
+#: everything else by one message.
+STRIP_PIXELS = 1 << 16
+#: Off-screen surfaces of one display, and bytes of all of its surfaces.
+MAX_SURFACES = 1024
+SURFACE_BYTES = 1 << 30
+#: What the guest may tell of how it drew between two publications; the rest is only damage.
+_MAX_HINTS = 128
+#: Publications in a row without anything moved, after which it is looked for more rarely.
+_PATIENCE = 4
+_RARELY = 8
+
+
+class Head(NamedTuple):
+    """A monitor: the part of the display that it shows, in pixels."""
+
+    id: int
+    x: int
+    y: int
+    width: int
+    height: int
+
+
+class Fill(NamedTuple):
+    """A box of one colour (0x00RRGGBB, with alpha 0xAARRGGBB)."""
+
+    surface: int
+    box: Box
+    colour: int
+
+
+class Copy(NamedTuple):
+    """Pixels of the same surface, ``dx`` further left and ``dy`` further up, fill the box."""
+
+    surface: int
+    box: Box
+    dx: int
+    dy: int
+
+
+class Draw(NamedTuple):
+    """Pixels of another surface, from ``x``, ``y`` on, fill the box."""
+
+    surface: int
+    box: Box
+    source: int
+    x: int
+    y: int
+
+
+class Change(NamedTuple):
+    """Other pixels in a box, of which nobody needs a copy now."""
+
+    surface: int
+    box: Box
+
+
+class Created(NamedTuple):
+    """A surface is new, its pixels are anything."""
+
+    surface: int
+    width: int
+    height: int
+    alpha: bool
+
+
+class Destroyed(NamedTuple):
+    """A surface is gone."""
+
+    surface: int
+
+
+DrawOperation = Fill | Copy | Draw | Change | Picture
+Operation = DrawOperation | Created | Destroyed
+
+
+class Surface:
+    """The pixels of a surface as the guest has them, and as they were published."""
+
+    __slots__ = ("alpha", "damage", "fresh", "height", "id", "misses", "pixels", "shadow", "width")
+
+    def __init__(self, id: int, width: int, height: int, alpha: bool) -> None:
+        self.id = id
+        self.width = width
+        self.height = height
+        self.alpha = alpha
+        self.pixels = bytearray(4 * width * height)
+        #: What was published; None while nobody looks.
+        self.shadow: bytearray | None = None
+        #: Where the guest may have changed something.
+        self.damage: list[Box] = []
+        #: Nothing of it has been published yet.
+        self.fresh = False
+        #: How often in a row nothing was found that had moved.
+        self.misses = 0
+
+    @property
+    def whole(self) -> Box:
+        """All of it."""
+        return (0, 0, self.width, self.height)
+
+    @property
+    def mask(self) -> int:
+        """The bits of a pixel that count."""
+        return ALL if self.alpha else COLOUR
+
+    @property
+    def array(self) -> NDArray[np.uint8]:
+        """The guest's pixels, to be written to: (height, width, 4), B G R and a fourth byte."""
+        import numpy as np
+
+        return np.frombuffer(self.pixels, np.uint8).reshape(self.height, self.width, 4)
+
+    def words(self) -> tuple[memoryview, memoryview]:
+        """The published pixels and the guest's, a number of 32 bits each."""
+        assert self.shadow is not None
+        return memoryview(self.shadow).cast("I"), memoryview(self.pixels).cast("I")
+
+    def clip(self, x: int, y: int, width: int, height: int) -> Box | None:
+        """The part of a rectangle that lies on the surface."""
+        return intersect((x, y, x + width, y + height), self.whole)
+
+    def changed(self, box: Box | None) -> None:
+        """The guest may have changed something in the box."""
+        if box is not None:
+            self.damage = add(self.damage, box)
+
+    def show(self) -> None:
+        """Somebody looks: everything is published as it is."""
+        self.shadow = bytearray(self.pixels)
+        self.damage = []
+        self.fresh = False
+
+    def hide(self) -> None:
+        """Nobody looks any more."""
+        self.shadow = None
+        self.damage = []
+
+    def accept(self, box: Box) -> None:
+        """Publish the guest's pixels in a box."""
+        assert self.shadow is not None
+        copy_rows(self.shadow, self.width, box, self.pixels, self.width, box[0], box[1])
+
+
+def copy_rows(
+    target: bytearray, width: int, box: Box, source: bytearray, source_width: int, x: int, y: int
+) -> None:
+    """Copy pixels into a box from ``x``, ``y`` on; both may be the same buffer."""
+    stride, source_stride = 4 * width, 4 * source_width
+    at = stride * box[1] + 4 * box[0]
+    begin = source_stride * y + 4 * x
+    height = box[3] - box[1]
+    if target is source and at > begin:
+        at += (height - 1) * stride
+        begin += (height - 1) * source_stride
+        stride, source_stride = -stride, -source_stride
+    rows.copy(target, at, stride, 4 * (box[2] - box[0]), height, source, begin, source_stride)
+
+
+def fill_rows(target: bytearray, width: int, box: Box, colour: int) -> None:
+    """Fill a box with a colour."""
+    line = colour.to_bytes(4, "little") * (box[2] - box[0])
+    at = 4 * (width * box[1] + box[0])
+    rows.copy(target, at, 4 * width, len(line), box[3] - box[1], line, 0, 0)
+
+
+def strips(box: Box) -> Iterator[Box]:
+    """Cut a box into pieces of at most `STRIP_PIXELS`, whole rows where that can be."""
+    left, top, right, bottom = box
+    across = min(right - left, STRIP_PIXELS)
+    down = max(1, STRIP_PIXELS // across)
+    for y in range(top, bottom, down):
+        for x in range(left, right, across):
+            yield (x, y, min(x + across, right), min(y + down, bottom))
+
+
+def check_surface(width: int, height: int) -> None:
+    """Refuse a surface that clients could not take, by `LocalError`."""
+    if not (1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE) or width * height > MAX_PIXELS:
+        raise LocalError(
+            f"a surface of {width}x{height}: sides are 1 to {MAX_SIDE} pixels, at most "
+            f"{MAX_PIXELS} pixels together"
+        )
+
+
+class Display:
+    """One display of the guest, shared by all its clients. Plain data.
+
+    ``width`` and ``height`` in pixels; 0 for a display that shows nothing yet. Rectangles that
+    reach beyond their surface are cut. What the guest does is seen by clients once `publish` is
+    called.
+    """
+
+    def __init__(self, id: int, width: int = 0, height: int = 0) -> None:
+        #: Number of the display channel.
+        self.id = id
+        #: The surfaces as the guest has them, 0 is the screen.
+        self.surfaces: dict[int, Surface] = {}
+        #: The surfaces that clients were told of; empty while nobody looks.
+        self.published: dict[int, Surface] = {}
+        #: The monitors; none: one that shows all of it.
+        self.heads: tuple[Head, ...] = ()
+        #: Counts changes of the monitors and of the size.
+        self.heads_version = 0
+        #: The clients that look.
+        self.helds: list[Held] = []
+        #: Clients that were sent something in somebody else's turn: the core takes them from here.
+        self.woken: list[Held] = []
+        self.videos = None
+        self._hints: list[Operation] = []
+        self._resized = False
+        self._heads_changed = False
+        self._turn = 0
+        self._shots: dict[tuple[int, Box], Fill | Picture] = {}
+        if width or height:
+            self.resize(width, height)
+
+    # -- what the guest does ---------------------------------------------------------------------
+
+    @property
+    def width(self) -> int:
+        """In pixels, 0 before there is a size."""
+        return self.surfaces[0].width if 0 in self.surfaces else 0
+
+    @property
+    def height(self) -> int:
+        """In pixels, 0 before there is a size."""
+        return self.surfaces[0].height if 0 in self.surfaces else 0
+
+    @property
+    def array(self) -> NDArray[np.uint8]:
+        """The pixels, to be written to: (height, width, 4), B G R and an unused byte.
+
+        After `resize` it is another one.
+        """
+        if 0 in self.surfaces:
+            return self.surfaces[0].array
+        import numpy as np
+
+        return np.zeros((0, 0, 4), np.uint8)
+
+    def resize(self, width: int, height: int) -> None:
+        """Give the display another size; everything is black then. `LocalError` if too large."""
+        check_surface(width, height)
+        self._check_bytes(4 * width * height - 4 * self.width * self.height)
+        self.surfaces[0] = Surface(0, width, height, False)
+        self._hints = [hint for hint in self._hints if _surface(hint) != 0]
+        self._resized = True
+        self.set_heads(())
+
+    def damage(self, x: int, y: int, width: int, height: int) -> None:
+        """Pixels of that rectangle may be others now."""
+        self.surface_damage(0, x, y, width, height)
+
+    def fill(self, x: int, y: int, width: int, height: int, colour: int) -> None:
+        """Fill a rectangle with a colour, 0xRRGGBB."""
+        surface = self._surface(0)
+        box = surface.clip(x, y, width, height)
+        if box is not None:
+            colour &= 0xFFFFFF
+            fill_rows(surface.pixels, surface.width, box, colour)
+            self._hint(Fill(0, box, colour))
+
+    def copy(self, src_x: int, src_y: int, width: int, height: int, x: int, y: int) -> None:
+        """Copy a rectangle of pixels to ``x``, ``y``; the two may overlap."""
+        surface = self._surface(0)
+        dx, dy = x - src_x, y - src_y
+        source = surface.clip(src_x, src_y, width, height)
+        if source is None:
+            return
+        box = intersect(_moved(source, dx, dy), surface.whole)
+        if box is None or not (dx or dy):
+            return
+        copy_rows(
+            surface.pixels, surface.width, box, surface.pixels, surface.width, box[0] - dx,
+            box[1] - dy,
+        )  # fmt: skip
+        self._hint(Copy(0, box, dx, dy))
+
+    def create_surface(self, width: int, height: int, alpha: bool = False) -> int:
+        """Make an off-screen surface, all zero; gives its number. `LocalError` beyond the limits.
+
+        With ``alpha`` the fourth byte of its pixels counts for what is drawn on the surface; a
+        draw from it copies colours as they are.
+        """
+        check_surface(width, height)
+        if len(self.surfaces) > MAX_SURFACES:
+            raise LocalError(f"more than {MAX_SURFACES} surfaces on display {self.id}")
+        self._check_bytes(4 * width * height)
+        id = next(number for number in range(1, MAX_SURFACES + 2) if number not in self.surfaces)
+        surface = Surface(id, width, height, alpha)
+        self.surfaces[id] = surface
+        if self.helds:
+            surface.show()
+            surface.fresh = True
+            surface.damage = [surface.whole]
+            self._hints.append(Created(id, width, height, alpha))
+        return id
+
+    def surface_array(self, id: int) -> NDArray[np.uint8]:
+        """The pixels of a surface, as `array`."""
+        return self._surface(id).array
+
+    def surface_damage(self, id: int, x: int, y: int, width: int, height: int) -> None:
+        """Pixels of that rectangle of a surface may be others now."""
+        surface = self._surface(id)
+        if surface.shadow is not None:
+            surface.changed(surface.clip(x, y, width, height))
+
+    def draw_surface(self, id: int, src: tuple[int, int, int, int], x: int, y: int) -> None:
+        """Copy a rectangle (x, y, width, height) of a surface to ``x``, ``y`` of the screen."""
+        surface, screen = self._surface(id), self._surface(0)
+        source = surface.clip(*src)
+        if id == 0 or source is None:
+            return
+        dx, dy = x - src[0], y - src[1]
+        box = intersect(_moved(source, dx, dy), screen.whole)
+        if box is not None:
+            from_ = (box[0] - dx, box[1] - dy)
+            copy_rows(screen.pixels, screen.width, box, surface.pixels, surface.width, *from_)
+            self._hint(Draw(0, box, id, *from_))
+
+    def destroy_surface(self, id: int) -> None:
+        """Forget an off-screen surface."""
+        self._surface(id)
+        if id == 0:
+            raise LocalError("the screen can't be destroyed; resize it")
+        del self.surfaces[id]
+        self._hints = [hint for hint in self._hints if not _uses(hint, id)]
+        if self.helds:
+            self._hints.append(Destroyed(id))
+
+    def set_heads(self, heads: Iterable[Head | tuple[int, int, int, int, int]]) -> None:
+        """The monitors of this display: each (id, x, y, width, height). None: one for all of it."""
+        self.heads = tuple(Head(*head) for head in heads)
+        self.heads_version += 1
+        self._heads_changed = True
+
+    def monitors(self) -> tuple[Head, ...]:
+        """The monitors that clients are told of."""
+        return self.heads or (Head(0, 0, 0, self.width, self.height),)
+
+    def _surface(self, id: int) -> Surface:
+        surface = self.surfaces.get(id)
+        if surface is None:
+            what = "has no size yet" if id == 0 else f"has no surface {id}"
+            raise LocalError(f"display {self.id} {what}")
+        return surface
+
+    def _check_bytes(self, more: int) -> None:
+        held = sum(len(surface.pixels) for surface in self.surfaces.values())
+        if held + more > SURFACE_BYTES:
+            raise LocalError(
+                f"the surfaces of display {self.id} would take {held + more} bytes, the limit is "
+                f"{SURFACE_BYTES}"
+            )
+
+    def _hint(self, hint: Fill | Copy | Draw) -> None:
+        """Note how something was drawn, and that it may be different by now."""
+        surface = self.surfaces[hint.surface]
+        if surface.shadow is None:
+            return
+        surface.changed(hint.box)
+        if len(self._hints) < _MAX_HINTS:
+            self._hints.append(hint)
+
+    # -- clients ---------------------------------------------------------------------------------
+
+    def attach(self, held: Held) -> None:
+        """A client looks from now on."""
+        if not self.helds:
+            for surface in self.surfaces.values():
+                surface.show()
+            self.published = dict(self.surfaces)
+            self._hints.clear()
+            self._resized = False
+        self.helds.append(held)
+
+    def detach(self, held: Held) -> None:
+        """A client is gone."""
+        if held in self.helds:
+            self.helds.remove(held)
+        if held in self.woken:
+            self.woken.remove(held)
+        if not self.helds:
+            self._rest()
+
+    def _rest(self) -> None:
+        """Nobody looks: nothing is kept but the pixels."""
+        for surface in self.surfaces.values():
+            surface.hide()
+        self.published.clear()
+        self._hints.clear()
+        self._shots.clear()
+        self._resized = self._heads_changed = False
+        self.videos = None
+
+    def wake_others(self, held: Held, now: float) -> None:
+        """An image is packed that other clients may wait for, too."""
+        for other in self.helds:
+            if other is not held and other.waiting:
+                self.woken.append(other)
+                other.pump(now)
+
+    # -- from pixels to operations ---------------------------------------------------------------
+
+    def publish(self, now: float) -> None:
+        """Find out what has changed and tell all clients, as far as they can take it now."""
+        if not self.helds or 0 not in self.surfaces:
+            self._rest()
+            return
+        self._turn += 1
+        resized, self._resized = self._resized, False
+        if resized:
+            self.surfaces[0].show()
+            self.published[0] = self.surfaces[0]
+            self.videos = None
+        changed = resized or self._heads_changed
+        self._heads_changed = False
+        wanted = not resized and any(held.in_step(now) for held in self.helds)
+        operations = self._operations(now, wanted)
+        if not (operations or changed or self.videos is not None):
+            return
+        self._shots.clear()
+        for held in self.helds:
+            if resized:
+                held.resized(now)
+            held.take(operations, now)
+
+    def shot(self, surface: Surface, box: Box) -> Fill | Picture:
+        """The published pixels of a box, for clients that are behind; shared between them."""
+        key = (surface.id, box)
+        found = self._shots.get(key)
+        if found is None:
+            if sum(size(box) for _, box in self._shots) > 1 << 21:
+                self._shots.clear()
+            found = self._shots[key] = self._image(surface, box)
+        return found
+
+    def one_colour(self, surface: Surface, box: Box) -> Fill | None:
+        """The published pixels of a box, if they are all the same."""
+        old, _ = surface.words()
+        colour = compare.solid(old, surface.width, *box, surface.mask)
+        return Fill(surface.id, box, colour) if colour >= 0 else None
+
+    def _operations(self, now: float, wanted: bool) -> list[Operation]:
+        operations: list[Operation] = []
+        hints, self._hints = self._hints, []
+        for hint in hints:
+            self._try(hint, operations, now, wanted)
+        for surface in self.surfaces.values():
+            self._compare(surface, operations, now, wanted)
+        return operations
+
+    def _try(self, hint: Operation, operations: list[Operation], now: float, wanted: bool) -> None:
+        """Do on the published frame what the guest says it did."""
+        if isinstance(hint, (Created, Destroyed)):
+            if isinstance(hint, Created):
+                self.published[hint.surface] = self.surfaces[hint.surface]
+            else:
+                self.published.pop(hint.surface, None)
+            operations.append(hint)
+            return
+        surface = self.surfaces[hint.surface]
+        shadow, width = surface.shadow, surface.width
+        assert shadow is not None
+        words = memoryview(shadow).cast("I")
+        if isinstance(hint, Fill):
+            if compare.solid(words, width, *hint.box, surface.mask) == hint.colour:
+                return
+            fill_rows(shadow, width, hint.box, hint.colour)
+        elif isinstance(hint, Copy):
+            box, dx, dy = hint.box, hint.dx, hint.dy
+            grid = bytearray(-(-(box[2] - box[0]) // TILE) * -(-(box[3] - box[1]) // TILE))
+            compare.moved(words, words, width, *box, dx, dy, surface.mask, grid)
+            if 1 not in grid:
+                return
+            copy_rows(shadow, width, box, shadow, width, box[0] - dx, box[1] - dy)
+        elif isinstance(hint, Draw):
+            source = self.surfaces[hint.source]
+            self._compare(source, operations, now, wanted)
+            assert source.shadow is not None
+            copy_rows(shadow, width, hint.box, source.shadow, source.width, hint.x, hint.y)
+        operations.append(hint)
+
+    def _compare(
+        self, surface: Surface, operations: list[Operation], now: float, wanted: bool
+    ) -> None:
+        """Make operations of what is still different where the guest has drawn."""
+        damage, surface.damage = surface.damage, []
+        if not damage:
+            return
+        if surface.fresh:
+            surface.fresh = False
+            surface.accept(surface.whole)
+            self._paint(surface, surface.whole, operations, wanted)
+            return
+        grid, columns = self._differences(surface, damage)
+        if 1 not in grid:
+            return
+        for tiles in rectangles(grid, columns):
+            box = intersect(_scaled(tiles), surface.whole)
+            if box is not None:
+                self._settle(surface, box, operations, wanted, 2)
+
+    def _differences(self, surface: Surface, boxes: list[Box]) -> tuple[bytearray, int]:
+        """A byte a tile, 1 where something differs, and the tiles in a row."""
+        columns = -(-surface.width // TILE)
+        grid = bytearray(columns * -(-surface.height // TILE))
+        old, new = surface.words()
+        for box in boxes:
+            compare.mark(old, new, surface.width, *box, surface.mask, grid)
+        return grid, columns
+
+    def _settle(
+        self, surface: Surface, box: Box, operations: list[Operation], wanted: bool, moves: int
+    ) -> None:
+        """Make operations of what differs in a box."""
+        old, new = surface.words()
+        tight = compare.tighten(old, new, surface.width, *box, surface.mask)
+        if tight is None:
+            return
+        if moves and self._search(surface):
+            move = find_move(old, new, surface.width, tight, surface.mask)
+            if move is None:
+                surface.misses += 1
+            else:
+                surface.misses = 0
+                self._moved(surface, Copy(surface.id, *move), operations)
+                grid, columns = self._differences(surface, [tight])
+                for tiles in rectangles(grid, columns):
+                    part = intersect(_scaled(tiles), tight)
+                    if part is not None:
+                        self._settle(surface, part, operations, wanted, moves - 1)
+                return
+        self._paint(surface, tight, operations, wanted)
+
+    def _search(self, surface: Surface) -> bool:
+        """Whether it is worth while to look for what has moved."""
+        return surface.misses < _PATIENCE or self._turn % _RARELY == 0
+
+    def _moved(self, surface: Surface, copy: Copy, operations: list[Operation]) -> None:
+        assert surface.shadow is not None
+        box = copy.box
+        copy_rows(
+            surface.shadow, surface.width, box, surface.shadow, surface.width, box[0] - copy.dx,
+            box[1] - copy.dy,
+        )  # fmt: skip
+        operations.append(copy)
+
+    def _paint(self, surface: Surface, box: Box, operations: list[Operation], wanted: bool) -> None:
+        """Publish the pixels of a box."""
+        surface.accept(box)
+        if not wanted:
+            operations.append(Change(surface.id, box))
+            return
+        whole = self.one_colour(surface, box)
+        if whole is not None:
+            operations.append(whole)
+        else:
+            operations += [self._image(surface, strip) for strip in strips(box)]
+
+    def _image(self, surface: Surface, box: Box) -> Fill | Picture:
+        """The published pixels of a box, as an operation."""
+        one = self.one_colour(surface, box)
+        if one is not None:
+            return one
+        old, _ = surface.words()
+        width, mask = surface.width, surface.mask
+        shadow = surface.shadow
+        assert shadow is not None
+        pixels = bytearray(4 * size(box))
+        across = box[2] - box[0]
+        copy_rows(pixels, across, (0, 0, across, box[3] - box[1]), shadow, width, box[0], box[1])
+        id = compare.hash_rows(old, width, *box, mask) ^ surface.alpha
+        photo = is_picture(old, width, box)
+        return Picture(surface.id, box, bytes(pixels), surface.alpha, id, photo)
+
+
+def _surface(hint: Operation) -> int:
+    return hint.surface
+
+
+def _uses(hint: Operation, id: int) -> bool:
+    return hint.surface == id or (isinstance(hint, Draw) and hint.source == id)
+
+
+def _moved(box: Box, dx: int, dy: int) -> Box:
+    return (box[0] + dx, box[1] + dy, box[2] + dx, box[3] + dy)
+
+
+def _scaled(box: Box) -> Box:
+    """A box of tiles, in pixels."""
+    return (TILE * box[0], TILE * box[1], TILE * box[2], TILE * box[3])

@@ -1,0 +1,652 @@
+"""What one client holds of a display, and the cheapest message that brings it up to date.
+
+A `Held` belongs to the display channel of one client. It follows the operations of its `Display`
+as long as the client keeps up, and knows three things about every surface that the client has:
+where it is as published, where it isn't (*dirty*), and where it is only roughly (*lossy*).
+
+In step. Operations are put into a queue and leave in order; an image leaves when it is packed,
+and the next few are packed meanwhile. An image that the client keeps is named, not sent again.
+
+Behind. When the client's window is used up, its socket takes nothing more, or packing doesn't keep
+up, what hasn't been begun is forgotten, and what it covered is dirty, as is all that changes from
+then on. Dirty boxes are sent with the pixels of the moment when they can be. So what waits for a
+client is bounded: a few images that are begun, and a region of at most
+`aiospice.server.region.MAX_BOXES` boxes a surface, however much is drawn.
+
+Invariant: what the client shows after everything queued has been read equals the published frame,
+but for what is dirty, lossy, or shown by a video.
+
+Plain data. `pump` is to be called after whatever the client or its socket does; it ends when
+nothing more may be sent.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from aiospice.channels.server.base import ServerPhase
+from aiospice.channels.server.display import DisplayReady, DisplayReported, DisplayWishes
+from aiospice.server import pack
+from aiospice.server.choose import GLZ, ZLIB_GLZ, Wish, choose
+from aiospice.server.encode import JPEG, Encoded, EncodeJob, Method, Picture, is_light
+from aiospice.server.frames import (
+    Change,
+    Copy,
+    Created,
+    Destroyed,
+    Draw,
+    DrawOperation,
+    Fill,
+    Operation,
+    strips,
+)
+from aiospice.server.kept import ClientCaches, ImageCache
+from aiospice.server.line import Line
+from aiospice.server.plane import Plane
+from aiospice.server.region import Box, add, area, cut, meet, shift, size
+from aiospice.wire import display as messages
+from aiospice.wire import draw
+from aiospice.wire.caps import DisplayCap
+from aiospice.wire.display import ResourceId, ResourceType, SurfaceFlags, SurfaceFormat
+from aiospice.wire.images import ImageFlags
+
+if TYPE_CHECKING:
+    from aiospice.channels.events import Event
+    from aiospice.channels.server.display import DisplayServer
+    from aiospice.server.config import ServerConfig
+    from aiospice.server.frames import Display
+
+__all__ = ["ACK_WINDOW", "LINE_PIXELS", "QUEUE_BYTES", "Held"]
+
+#: Messages after which the client is to acknowledge (spice-server: 20, or 40 on wide lines).
+ACK_WINDOW = 40
+#: Bytes that may wait for the socket before nothing is added.
+QUEUE_BYTES = 64 << 10
+#: Pixels of images that may wait to be packed; the rest of what has changed is only dirty.
+LINE_PIXELS = 1 << 19
+#: Images that are packed at the same time.
+_AHEAD = 4
+#: Pixels that are packed at once in one turn, so that others have theirs.
+_INLINE_PIXELS = 1 << 17
+#: Seconds after which what is lossy and hasn't changed becomes exact: once to twice as many.
+_REFINE = 0.5
+#: Images that are worth keeping, in pixels; drawings up to a size are kept at once, everything
+#: else when it comes the second time.
+_KEEP_LEAST, _KEEP_AT_ONCE = 1 << 8, 1 << 14
+
+
+class Item:
+    """An operation in the queue; ``method``: how its image is being packed, once it is begun."""
+
+    __slots__ = ("exact", "method", "operation")
+
+    def __init__(self, operation: Operation, exact: bool = False) -> None:
+        self.operation = operation
+        self.method: Method | None = None
+        #: Nothing may be lost.
+        self.exact = exact
+
+
+class Held:
+    """The display channel of one client. See the module's text."""
+
+    def __init__(
+        self,
+        display: Display,
+        channel: DisplayServer,
+        config: ServerConfig,
+        caches: ClientCaches | None = None,
+        *,
+        local: bool = False,
+    ) -> None:
+        """``caches``: those of the client's session. ``local``: its line is never thin."""
+        self.display = display
+        self.channel = channel
+        self.config = config
+        self.caches = ClientCaches() if caches is None else caches
+        self.local = local
+        self.images = ImageCache(self.caches)
+        self.line = Line()
+        #: The surfaces that the client has or is to have.
+        self.planes: dict[int, Plane] = {}
+        self.queue: deque[Item] = deque()
+        self.started = False
+        self._now = 0.0
+        self._gone: list[int] = []
+        self._state_due = False
+        self._has_screen = False
+        self._marked = False
+        self._heads_told = -1
+        self._jobs: dict[int, tuple[Picture, Method]] = {}
+        self._new_jobs: list[tuple[int, EncodeJob]] = []
+        self._last_job = 0
+        self._inline = 0
+        self._hurry = False
+        self._refine_at: float | None = None
+        display.attach(self)
+        if channel.init is not None:
+            self._begin(channel.init)
+
+    # -- what the core tells ---------------------------------------------------------------------
+
+    def handle(self, event: Event, now: float) -> None:
+        """An event of the channel."""
+        self._now = now
+        if isinstance(event, DisplayReady):
+            assert self.channel.init is not None
+            self._begin(self.channel.init)
+        elif isinstance(event, (DisplayReported, DisplayWishes)):
+            pass
+
+    def _begin(self, init: messages.Init) -> None:
+        """The client has said what it has room for."""
+        self.caches.announced(init.pixmap_cache_size, init.glz_dictionary_window_size)
+        channel = self.channel
+        channel.start_acks(ACK_WINDOW)
+        self.line.began(channel, self._now)
+        channel.send(messages.InvalAllPalettes())
+        for surface in self.display.published.values():
+            self.planes[surface.id] = Plane(surface.width, surface.height, surface.alpha)
+        self.started = True
+        self._state_due = True
+
+    def close(self) -> None:
+        """The client is gone."""
+        self.started = False
+        self.queue.clear()
+        self._new_jobs.clear()
+        for picture, method in self._jobs.values():
+            if picture.forms.get(method, self) is None:  # whoever waits for it begins anew
+                del picture.forms[method]
+        self._jobs.clear()
+        self.caches.released(self)
+        self.display.detach(self)
+        self.display.wake_others(self, self._now)
+
+    def jobs(self) -> list[tuple[int, EncodeJob]]:
+        """What is to be packed elsewhere, each once: a number for `computed`, and the job."""
+        jobs, self._new_jobs = self._new_jobs, []
+        return jobs
+
+    def computed(self, id: int, result: Any, now: float) -> None:
+        """A job is done. Others may have waited for it, too: see `Display.woken`."""
+        found = self._jobs.pop(id, None)
+        if found is None:
+            return
+        picture, method = found
+        picture.packed(method, result)
+        self.pump(now)
+        self.display.wake_others(self, now)
+
+    def next_wake(self) -> float | None:
+        """When `wake` wants to be called."""
+        return self._now if self._hurry else self._refine_at
+
+    def wake(self, now: float) -> None:
+        """Time has passed."""
+        if self._refine_at is not None and self._refine_at <= now:
+            self._refine_at = None
+            for plane in self.planes.values():
+                for box in plane.fading:
+                    plane.lossy = add(plane.lossy, box)
+                plane.fading = []
+        self.pump(now)
+
+    @property
+    def waiting(self) -> bool:
+        """An image that is to leave next is being packed."""
+        return bool(self.queue) and self.queue[0].method is not None
+
+    @property
+    def behind(self) -> int:
+        """Pixels that the client doesn't have as they are published."""
+        queued = sum(
+            size(item.operation.box)
+            for item in self.queue
+            if not isinstance(item.operation, (Created, Destroyed))
+        )
+        return queued + sum(area(plane.dirty) for plane in self.planes.values())
+
+    # -- what the display tells ------------------------------------------------------------------
+
+    def in_step(self, now: float) -> bool:
+        """Whether the client can follow what happens now."""
+        if not self.started or self._state_due or not self._room():
+            return False
+        return self._queued_pixels() < LINE_PIXELS
+
+    def resized(self, now: float) -> None:
+        """The screen has another size: all that was to be drawn on it is void."""
+        if not self.started:
+            return
+        self._collapse()
+        screen = self.display.published[0]
+        self.planes[0] = Plane(screen.width, screen.height, False)
+        self._marked = False
+        self._state_due = True
+
+    def take(self, operations: list[Operation], now: float) -> None:
+        """What has happened on the display: do it, or note that it wasn't done."""
+        if not self.started:
+            return
+        self._now = now
+        if self.in_step(now):
+            room = LINE_PIXELS - self._queued_pixels()
+            for operation in operations:
+                room -= self._follow(operation, room)
+        else:
+            self._collapse()
+            for operation in operations:
+                self._miss(operation)
+        if self._heads_told != self.display.heads_version:
+            self._state_due = True
+        self.pump(now)
+
+    def _queued_pixels(self) -> int:
+        return sum(
+            item.operation.size for item in self.queue if isinstance(item.operation, Picture)
+        )
+
+    def _follow(self, operation: Operation, room: int) -> int:
+        """Queue an operation; gives the pixels that are to be packed for it."""
+        if isinstance(operation, Created):
+            self._miss(operation)
+            self.planes[operation.surface].created = True
+            self.queue.append(Item(operation))
+            return 0
+        plane = self.planes.get(operation.surface)
+        if plane is None:
+            return 0
+        if isinstance(operation, Destroyed):
+            del self.planes[operation.surface]
+            self.queue.append(Item(operation))
+            return 0
+        pixels = operation.size if isinstance(operation, Picture) else 0
+        if isinstance(operation, Change) or pixels > room or not self._can(operation, plane):
+            plane.spoil(operation.box)
+            return 0
+        if plane.dirty:
+            plane.dirty = self._still_dirty(operation, plane)
+        self.queue.append(Item(operation))
+        return pixels
+
+    def _can(self, operation: Operation, plane: Plane) -> bool:
+        """Whether the client has what an operation copies from."""
+        if isinstance(operation, Copy):
+            source = _source(operation)
+            return area(meet(plane.dirty, source)) < size(source)
+        if isinstance(operation, Draw):
+            other = self.planes.get(operation.source)
+            left, top, right, bottom = operation.box
+            x, y = operation.x, operation.y
+            box = (x, y, x + right - left, y + bottom - top)
+            return other is not None and other.created and not meet(other.dirty, box)
+        return True
+
+    def _still_dirty(self, operation: DrawOperation, plane: Plane) -> list[Box]:
+        """What is dirty on a surface after an operation."""
+        dirty = cut(plane.dirty, operation.box)
+        if isinstance(operation, Copy):
+            stale = meet(plane.dirty, _source(operation))
+            for box in shift(stale, operation.dx, operation.dy):
+                dirty = add(dirty, box)
+        return dirty
+
+    def _miss(self, operation: Operation) -> None:
+        """The client doesn't learn of an operation now."""
+        if isinstance(operation, Created):
+            self.planes[operation.surface] = Plane(
+                operation.width, operation.height, operation.alpha
+            )
+            self._state_due = self._state_due or not self._room()
+        elif isinstance(operation, Destroyed):
+            plane = self.planes.pop(operation.surface, None)
+            if plane is not None and plane.created:
+                self._gone.append(operation.surface)
+                self._state_due = True
+        else:
+            plane = self.planes.get(operation.surface)
+            if plane is not None:
+                plane.spoil(operation.box)
+
+    def _collapse(self) -> None:
+        """Forget what is queued and not begun; what it would have drawn is dirty."""
+        dropped: list[Operation] = []
+        while self.queue and self.queue[-1].method is None:
+            dropped.append(self.queue.pop().operation)
+        uncreated: set[int] = set()
+        for operation in reversed(dropped):
+            if isinstance(operation, Created):
+                uncreated.add(operation.surface)
+                plane = self.planes.get(operation.surface)
+                if plane is not None:
+                    plane.created = False
+                self._state_due = True
+            elif isinstance(operation, Destroyed):
+                if operation.surface in uncreated:
+                    uncreated.discard(operation.surface)
+                else:
+                    self._gone.append(operation.surface)
+                    self._state_due = True
+            else:
+                plane = self.planes.get(operation.surface)
+                if plane is not None:
+                    plane.spoil(operation.box)
+
+    # -- sending ---------------------------------------------------------------------------------
+
+    def _room(self) -> bool:
+        """Whether the client and its socket can take more."""
+        channel = self.channel
+        return (
+            not channel.blocked
+            and channel.queued_bytes <= QUEUE_BYTES
+            and self.line.on_the_way <= self.line.budget
+            and channel.phase is ServerPhase.OPEN
+        )
+
+    def pump(self, now: float) -> None:
+        """Send what may be sent now."""
+        if not self.started:
+            return
+        self._now = now
+        channel, line = self.channel, self.line
+        for number, at in channel.answered:
+            line.answered(number, at)
+        channel.answered.clear()
+        line.sent(channel, now)
+        self._inline = _INLINE_PIXELS
+        self._hurry = False
+        while self._room() and self._step():
+            line.sent(channel, now)
+        if self._room():
+            self._look_ahead()
+
+    def _step(self) -> bool:
+        """Send one thing; False when there is nothing that can be sent."""
+        if self.queue:
+            return self._send_first()
+        if self._state_due:
+            self._send_state()
+            return True
+        if self._queue_dirty():
+            return True
+        if not self._marked and self._has_screen:
+            self._marked = True
+            self.channel.send(messages.Mark())
+            return True
+        return self._queue_lossy()
+
+    def _send_state(self) -> None:
+        """Surfaces that come and go, and monitors."""
+        self._state_due = False
+        channel = self.channel
+        for id in self._gone:
+            channel.send(messages.SurfaceDestroy(surface_id=id))
+        self._gone.clear()
+        for id in sorted(self.planes):
+            plane = self.planes[id]
+            if not plane.created:
+                if id == 0 and self._has_screen:
+                    channel.send(messages.SurfaceDestroy(surface_id=0))
+                self._create(id, plane)
+            if id == 0:
+                self._has_screen = True
+                self._tell_heads()
+
+    def _create(self, id: int, plane: Plane) -> None:
+        plane.created = True
+        format = SurfaceFormat.ARGB32 if plane.alpha else SurfaceFormat.XRGB32
+        self.channel.send(
+            messages.SurfaceCreate(
+                surface_id=id,
+                width=plane.width,
+                height=plane.height,
+                format=format,
+                flags=SurfaceFlags.PRIMARY if id == 0 else 0,
+            )
+        )
+
+    def _tell_heads(self) -> None:
+        if self._heads_told == self.display.heads_version:
+            return
+        self._heads_told = self.display.heads_version
+        if not self.channel.can(DisplayCap.MONITORS_CONFIG):
+            return
+        heads = tuple(
+            messages.Head(
+                monitor_id=head.id,
+                surface_id=0,
+                width=head.width,
+                height=head.height,
+                x=head.x,
+                y=head.y,
+                flags=0,
+            )
+            for head in self.display.monitors()
+        )
+        self.channel.send(messages.MonitorsConfig(max_allowed=max(1, len(heads)), heads=heads))
+
+    def _queue_dirty(self) -> bool:
+        """Queue a piece of what is dirty, the screen first."""
+        for id in sorted(self.planes):
+            plane = self.planes[id]
+            if plane.created and plane.dirty:
+                self.queue.append(Item(self._piece(id, plane.dirty)))
+                return True
+        return False
+
+    def _piece(self, id: int, region: list[Box]) -> Fill | Picture:
+        """Take a piece out of a region: the published pixels of it."""
+        surface = self.display.published[id]
+        box = region.pop(0)
+        whole = self.display.one_colour(surface, box)
+        if whole is not None:
+            return whole
+        piece = next(strips(box))
+        region[:0] = cut([box], piece)
+        return self.display.shot(surface, piece)
+
+    def _queue_lossy(self) -> bool:
+        """Queue a piece of what is lossy, to be exact, if nothing else is on the line."""
+        if self.channel.queued_bytes or self.line.on_the_way > self.line.budget // 2:
+            return False
+        for id in sorted(self.planes):
+            plane = self.planes[id]
+            if plane.lossy:
+                self.queue.append(Item(self._piece(id, plane.lossy), exact=True))
+                return True
+        return False
+
+    def _look_ahead(self) -> None:
+        """Have the next images packed meanwhile."""
+        if not self.queue or self.queue[0].method is None:
+            return
+        index = begun = 0
+        while begun < _AHEAD:
+            if index == len(self.queue) and (self._state_due or not self._queue_dirty()):
+                return
+            item = self.queue[index]
+            if isinstance(item.operation, Picture) and not self._prepare(item, item.operation):
+                return
+            begun += 1
+            index += 1
+
+    def _prepare(self, item: Item, picture: Picture) -> bool:
+        """Begin to pack an image that will leave later; False when none behind it may begin."""
+        if item.method is not None:
+            return True
+        if self.images.has(self._key(picture)):
+            return False
+        method = self._method(item, picture)
+        if method.type in (GLZ, ZLIB_GLZ) or is_light(method, picture.size):
+            return False
+        self._begin_packing(item, picture, method)
+        return True
+
+    def _method(self, item: Item, picture: Picture) -> Method:
+        can_glz = self.caches.glz(self.display.id, picture.size)
+        thin = self.line.thin and not self.local
+        wish = Wish(
+            Wish.named(self.channel.compression, self.config.compression),
+            self.config.lossy,
+            self.channel.can(DisplayCap.LZ4_COMPRESSION),
+            thin,
+            can_glz,
+        )
+        exact = item.exact or picture.surface != 0  # what is drawn from later is never rough
+        return choose(picture, wish, self.line.rate, exact=exact)
+
+    def _begin_packing(self, item: Item, picture: Picture, method: Method) -> None:
+        """See to it that an image is packed; it will be sent, whatever comes."""
+        item.method = method
+        if method in picture.forms:
+            return
+        picture.forms[method] = None
+        self._last_job += 1
+        self._jobs[self._last_job] = (picture, method)
+        self._new_jobs.append((self._last_job, picture.job(method)))
+
+    # -- one operation ---------------------------------------------------------------------------
+
+    def _send_first(self) -> bool:
+        """Send the first operation; False when it can't be yet."""
+        item = self.queue[0]
+        operation = item.operation
+        if isinstance(operation, Picture):
+            if not self._send_picture(item, operation):
+                return False
+        elif isinstance(operation, Created):
+            plane = self.planes.get(operation.surface)
+            if plane is None:  # it will be destroyed by what is queued behind
+                plane = Plane(operation.width, operation.height, operation.alpha)
+            self._create(operation.surface, plane)
+        elif isinstance(operation, Destroyed):
+            self.channel.send(messages.SurfaceDestroy(surface_id=operation.surface))
+        else:
+            self._send_draw(operation)
+        self.queue.popleft()
+        return True
+
+    def _send_draw(self, operation: Fill | Copy | Draw | Change) -> None:
+        plane = self.planes.get(operation.surface)
+        box = operation.box
+        if isinstance(operation, Fill):
+            body = pack.draw_fill(operation.surface, box, operation.colour)
+            number = draw.DrawFill.number
+        elif isinstance(operation, Copy):
+            left, top, _, _ = _source(operation)
+            body = pack.copy_bits(operation.surface, box, left, top)
+            number = messages.CopyBits.number
+        else:
+            assert isinstance(operation, Draw)
+            x, y = operation.x, operation.y
+            source = self.display.published.get(operation.source)
+            area_ = (source.width, source.height) if source else (x + box[2], y + box[3])
+            body = pack.draw_surface(operation.surface, box, operation.source, x, y, area_)
+            number = draw.DrawCopy.number
+        if plane is not None:
+            if isinstance(operation, Copy):
+                plane.drag(operation)
+            else:
+                plane.sharpen(box)
+        self.channel.send_body(number, body)
+
+    def _key(self, picture: Picture) -> int:
+        """The number under which the client keeps an image."""
+        return (picture.id + self.display.id * 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
+
+    def _send_picture(self, item: Item, picture: Picture) -> bool:
+        key = self._key(picture)
+        plane = self.planes.get(picture.surface)
+        if item.method is None and self.images.use(key):
+            body = pack.draw_cached(picture.surface, picture.box, key)
+            self.channel.send_body(draw.DrawCopy.number, body)
+            if plane is not None:
+                plane.sharpen(picture.box)
+            return True
+        method = item.method or self._method(item, picture)
+        if method.type in (GLZ, ZLIB_GLZ):
+            if not self._spend(picture):
+                return False
+            self._send_glz(picture, method)
+            found = Encoded(method.type, b"")
+        else:
+            form = self._form(item, picture, method)
+            if form is None:
+                return False
+            found = form
+            self._send_image(picture, key, found)
+        if plane is not None:
+            if found.type == JPEG:
+                plane.blur(picture.box)
+                if self._refine_at is None:
+                    self._refine_at = self._now + _REFINE
+            else:
+                plane.sharpen(picture.box)
+        return True
+
+    def _spend(self, picture: Picture) -> bool:
+        """Whether an image may be packed at once, in this turn."""
+        if self._inline <= 0:
+            self._hurry = True
+            return False
+        self._inline -= picture.size
+        return True
+
+    def _form(self, item: Item, picture: Picture, method: Method) -> Encoded | None:
+        """The packed image; None when it has to be waited for."""
+        form = picture.forms.get(method)
+        if form is not None:
+            return form
+        if method not in picture.forms and is_light(method, picture.size):
+            if not self._spend(picture):
+                return None
+            picture.packed(method, picture.job(method).run())
+            return picture.forms[method]
+        self._begin_packing(item, picture, method)
+        return None
+
+    def _send_image(self, picture: Picture, key: int, form: Encoded) -> None:
+        flags = 0
+        if form.type != JPEG and self._worth_keeping(picture, key):
+            dropped = self.images.put(key, picture.size)
+            if dropped is not None:
+                flags = ImageFlags.CACHE_ME
+                self._drop(dropped)
+        body = pack.draw_copy(
+            picture.surface, picture.box, key, form.type, flags, form.data, alpha=picture.alpha
+        )
+        self.channel.send_body(draw.DrawCopy.number, body)
+
+    def _worth_keeping(self, picture: Picture, key: int) -> bool:
+        if picture.size < _KEEP_LEAST or self.images.has(key):
+            return False
+        seen = self.images.seen(key)
+        return seen or (not picture.picture and picture.size <= _KEEP_AT_ONCE)
+
+    def _drop(self, keys: list[int]) -> None:
+        if keys:
+            resources = tuple(ResourceId(type=ResourceType.PIXMAP, id=key) for key in keys)
+            self.channel.send(messages.InvalList(resources=resources))
+
+    def _send_glz(self, picture: Picture, method: Method) -> None:
+        from aiospice.codecs import lz, zlib
+
+        dictionary = self.caches.glz_dictionary(self.display.id)
+        kind = lz.RGBA if picture.alpha else lz.RGB32
+        data = dictionary.encode(picture.pixels, picture.width, picture.height, kind)
+        type, inflated = GLZ, 0
+        if method.type == ZLIB_GLZ:
+            smaller = zlib.deflate(data)
+            if len(smaller) < len(data):
+                type, inflated, data = ZLIB_GLZ, len(data), smaller
+        body = pack.draw_copy(
+            picture.surface, picture.box, self._key(picture), type, 0, data, inflated=inflated
+        )
+        self.channel.send_body(draw.DrawCopy.number, body)
+
+
+def _source(copy: Copy) -> Box:
+    return shift([copy.box], -copy.dx, -copy.dy)[0]
