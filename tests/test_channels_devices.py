@@ -48,6 +48,7 @@ def play(request: pytest.FixtureRequest) -> Play:
 
 
 def up(play: Play, *names: str, **init: Any) -> Server:
+    play.config["agent"] = False  # pieces are looked at one by one here
     source = play.server("source")
     play.connect(source, *names, **init)
     return source

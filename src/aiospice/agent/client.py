@@ -131,9 +131,9 @@ class ClientAgent:
         """The guest's agent is gone."""
         self._gone("the guest's agent is gone")
 
-    def forget(self) -> None:
+    def forget(self, reason: str) -> None:
         """The connection is another, and so is the stream: nothing is to be completed."""
-        self._gone("the session had to start over on another server")
+        self._gone(reason)
         self._outbox.clear()
 
     def receive(self, data: bytes, now: float) -> None:

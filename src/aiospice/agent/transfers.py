@@ -163,7 +163,8 @@ class Transfers:
         if transfer is None:
             return
         transfer.sent += len(piece.data) - (_OVERHEAD if piece.first else 0)
-        transfer.deadline = now + transfer.limit
+        # The clock may be that of what came last, which is some time ago.
+        transfer.deadline = max(transfer.deadline or 0.0, now + transfer.limit)
         if transfer.sent == transfer.size:
             transfer.phase = TransferPhase.SENT
 

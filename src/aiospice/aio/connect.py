@@ -41,6 +41,7 @@ class connect:
         ``vp8``, ``h264``, ``vp9`` and ``h265`` (all but the first need ``aiospice[video]``); None:
         all that can be decoded, as the server likes; none: it sends images instead of videos.
     mini_header: offer the short data header.
+    agent: take up with the guest's agent, for clipboard and files.
     capture: a `CaptureFile` that records the session.
     dial: makes the sockets, for example in another network namespace.
 
@@ -64,6 +65,7 @@ class connect:
         compression: str | None = None,
         video_codecs: Iterable[str] | None = None,
         mini_header: bool | None = None,
+        agent: bool | None = None,
         capture: CaptureFile | None = None,
         dial: Dial | None = None,
     ) -> None:
@@ -84,6 +86,7 @@ class connect:
             "compression": compression,
             "video_codecs": None if video_codecs is None else _checked_codecs(video_codecs),
             "mini_header": mini_header,
+            "agent": agent,
         }
         self._config = config._replace(**{k: v for k, v in given.items() if v is not None})
         self._dial = dial

@@ -13,13 +13,15 @@ from aiospice.client.session import SessionPhase
 from aiospice.errors import AiospiceError, SessionLost, SpiceTimeout, StateError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    import os
+    from collections.abc import AsyncIterator, Callable, Iterable
     from types import TracebackType
     from typing import Any
 
     import numpy as np
 
     from aiospice.aio.capture import CaptureFile
+    from aiospice.aio.clipboard import Clipboard
     from aiospice.aio.input import Keyboard, Mouse
     from aiospice.aio.port import Port
     from aiospice.aio.transport import Dial
@@ -102,6 +104,7 @@ class Session:
         self._ports: dict[tuple[int, int], Port] = {}
         self._keyboard: Keyboard | None = None
         self._mouse: Mouse | None = None
+        self._clipboard: Clipboard | None = None
         self._claimed: set[tuple[int, int]] = set()
         self._discard_unclaimed = False
         #: What has happened until somebody reads the events.
@@ -344,6 +347,86 @@ class Session:
             self._mouse = Mouse(self._shell)
         return self._mouse
 
+    @property
+    def clipboard(self) -> Clipboard:
+        """What is copied and pasted between this program and the guest."""
+        if self._clipboard is None:
+            from aiospice.aio.clipboard import Clipboard
+
+            self._clipboard = Clipboard(self._shell, self._until)
+        return self._clipboard
+
+    async def send_file(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        name: str | None = None,
+        progress: Callable[[int, int], None] | None = None,
+        timeout: float = 60.0,
+    ) -> None:
+        """Send a file into the guest, where its agent puts it (most: into Downloads).
+
+        name: what it is called there; None: as here.
+        progress: called with the bytes that have left, and the size.
+        timeout: seconds that the guest may take for each step.
+
+        Returns once the guest has all of it. Cancelled, it tells the guest. Raises `TransferFailed`
+        when the guest doesn't take it or its agent goes away, `StateError` without an agent,
+        `LocalError` for what can't be read, `SpiceTimeout`.
+        """
+        from aiospice.aio.files import send_file
+
+        await send_file(
+            self._shell, self._until, path, name=name, progress=progress, timeout=timeout
+        )
+
+    async def send_files(
+        self,
+        paths: Iterable[str | os.PathLike[str]],
+        *,
+        progress: Callable[[str | os.PathLike[str], int, int], None] | None = None,
+        timeout: float = 60.0,
+    ) -> list[AiospiceError | None]:
+        """Send several files, a few side by side; what came of each, None: the guest has it.
+
+        ``progress`` is called with the path, the bytes that have left, and the size.
+        """
+        from aiospice.aio.files import send_files
+
+        async def send(path: str | os.PathLike[str]) -> None:
+            tell = None if progress is None else (lambda sent, size: progress(path, sent, size))
+            await self.send_file(path, progress=tell, timeout=timeout)
+
+        return await send_files(send, paths)
+
+    async def set_monitors(
+        self, monitors: Iterable[tuple[int, int, int, int]], *, timeout: float = 10.0
+    ) -> None:
+        """Ask the guest for monitors: (width, height, x, y) in pixels of each; 0 x 0: off.
+
+        The event `agent-replied` tells what came of it. `StateError` without an agent.
+        """
+        from aiospice.aio.clipboard import agent_ready
+
+        agent = await agent_ready(self._shell, self._until, timeout)
+        agent.set_monitors(monitors)
+        self._shell.turn()
+
+    async def set_guest_volume(
+        self,
+        volume: Iterable[int],
+        *,
+        mute: bool = False,
+        playback: bool = True,
+        timeout: float = 10.0,
+    ) -> None:
+        """Set the volume inside the guest, 0 to 65535 a channel: of playback, or of recording."""
+        from aiospice.aio.clipboard import agent_ready
+
+        agent = await agent_ready(self._shell, self._until, timeout)
+        agent.set_volume(volume, mute=mute, playback=playback)
+        self._shell.turn()
+
     async def ports(self, *, timeout: float = 10.0) -> list[str]:
         """Names of the port channels, webdav's included."""
         try:
@@ -438,7 +521,12 @@ class Session:
         if name == "DeviceData":
             self._on_device_data(event)
             return
-        if name == "CardMessageReceived":  # nobody but the listeners, which drop what is too much
+        if name == "ClipboardData":
+            self.clipboard.answered(event)  # type: ignore[arg-type]
+            return
+        if name == "ClipboardRequested":
+            self.clipboard.asked(event)  # type: ignore[arg-type]
+        elif name == "CardMessageReceived":  # nobody but the listeners, which drop what is too much
             self._shell.core.channels[event.key].consumed(1)  # type: ignore[attr-defined]
         elif name == "ScreenChanged":
             self._changed_at = self._shell.now()

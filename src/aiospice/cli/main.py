@@ -31,6 +31,8 @@ VERBS = {
     "drag": ("input", "press a mouse button at one place and let go at another"),
     "scroll": ("input", "turn the mouse wheel"),
     "port": ("port", "list the guest's ports, or join one to standard input and output"),
+    "clipboard": ("clipboard", "fetch what was copied in the guest, or offer it something"),
+    "send": ("send", "send files into the guest"),
     "watch": ("watch", "show what happens in a session, a line per event"),
     "serve": ("serve", "show a guest to clients"),
     "status": ("status", "tell how a server is that has a control socket"),

@@ -109,8 +109,13 @@ def config(args: Namespace) -> ClientConfig:
 
 
 @asynccontextmanager
-async def connected(args: Namespace, *channels: str) -> AsyncIterator[Any]:
-    """Connect as the options say; ``channels`` are the types that the verb needs (none: all)."""
+async def connected(
+    args: Namespace, *channels: str, agent: bool | None = None
+) -> AsyncIterator[Any]:
+    """Connect as the options say; ``channels`` are the types that the verb needs (none: all).
+
+    ``agent``: take up with the guest's agent; None: only if the verb needs all channels.
+    """
     if args.verbose:
         start_log(logging_level(args.verbose))
     target = config(args)
@@ -124,6 +129,7 @@ async def connected(args: Namespace, *channels: str) -> AsyncIterator[Any]:
         "channels": channels,
     }
     given: dict[str, Any] = {name: value for name, value in options.items() if value}
+    given["agent"] = not channels if agent is None else agent
     if args.video_codecs is not None:
         given["video_codecs"] = args.video_codecs
     with _capture(args, target) as capture:

@@ -49,6 +49,8 @@ class ClientConfig(NamedTuple):
     mini_header: bool = True
     #: OpenSSL's cipher list for TLS up to 1.2, empty: the library's.
     tls_ciphers: str = ""
+    #: Take up with the guest's agent: clipboards and files.
+    agent: bool = True
     #: What a window of the session should be called, empty: nothing given.
     title: str = ""
 

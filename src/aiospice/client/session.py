@@ -18,6 +18,7 @@ from aiospice.channels.main import (
     MigrationRequested,
     SessionStarted,
 )
+from aiospice.client.agent import WithAgent
 from aiospice.client.connections import MAIN
 from aiospice.client.moving import Moving
 from aiospice.effects import Compute
@@ -111,7 +112,7 @@ class _ImageCame(Event):
     """The image that a display waited for has come on another one."""
 
 
-class ClientSession(Moving):
+class ClientSession(WithAgent, Moving):
     """See the module's text. Plain data: it pickles at any moment, and the copy carries on."""
 
     def __init__(self, config: ClientConfig, crypto: ClientCrypto) -> None:
@@ -209,6 +210,8 @@ class ClientSession(Moving):
             return b""
         if self.at.get(link.key) == connection:
             channel = self.channels[link.key]
+            if link.key == MAIN:
+                self._feed_agent(self.main_channel(), self._clock)
             data = link.take() or channel.take()
             if data and channel.phase is ChannelPhase.FROZEN:
                 # The mark has left: now the channel may follow it.
@@ -230,6 +233,7 @@ class ClientSession(Moving):
         if self.phase is not SessionPhase.CLOSED:
             wakes = (screen.next_wake() for screen in self.screens.values())
             times += [wake for wake in wakes if wake is not None]
+            times += [] if (wake := self._agent_wake()) is None else [wake]
         if self._step is not None:
             times.append(self._step[1])
         return min(times, default=None)
@@ -262,6 +266,7 @@ class ClientSession(Moving):
         for screen in self.screens.values():
             screen.wake(now)
             self._report(screen)
+        self._wake_agent(now)
         self._wake_move(now)
         self._answer()
 
@@ -391,8 +396,10 @@ class ClientSession(Moving):
             self.cursors[channel.key[1]] = CursorTracker(channel.key[1])
 
     def _restarted(self, channel: ClientChannel) -> None:
-        if channel.key == MAIN and self._caches is not None:
-            self._caches.clear()  # shared by all displays, whose channels follow main
+        if channel.key == MAIN:
+            self._agent_starts_over("the session had to start over on another server")
+            if self._caches is not None:
+                self._caches.clear()  # shared by all displays, whose channels follow main
         elif channel.key[0] == 2:
             self._events += self.screens[channel.key[1]].reset()
             self._image_deadlines.pop(channel.key, None)
@@ -546,10 +553,6 @@ class ClientSession(Moving):
         self.uuid = event.uuid or self.uuid
         self._events.append(event)
 
-    def _on_agent_data(self, channel: MainChannel, event: Event, now: float) -> None:
-        self._events.append(event)
-        channel.agent_consumed()
-
     def _look_at_waits(self, now: float) -> None:
         """Let channels go on whose waits (WAIT_FOR_CHANNELS) are over."""
         if self._looking_at_waits:
@@ -645,6 +648,7 @@ class ClientSession(Moving):
         self._wait_deadlines = {}
         self._image_deadlines = {}
         self._step = None
+        self._agent_starts_over("the session has ended")
         self._events.append(SessionEnded(error=error))
 
     def main_channel(self) -> MainChannel | None:
@@ -676,5 +680,7 @@ _HANDLERS: dict[str, Any] = {
     "_ImageCame": ClientSession._on_image_came,
     "CursorMessage": ClientSession._on_cursor,
     "GuestIdentified": ClientSession._on_identified,
-    "AgentDataReceived": ClientSession._on_agent_data,
+    "AgentConnected": ClientSession._on_agent,
+    "AgentDisconnected": ClientSession._on_agent,
+    "AgentDataReceived": ClientSession._on_agent,
 }
