@@ -272,7 +272,7 @@ async def test_users_come_by_sasl_over_tls(mechanism: str, certificates: Certifi
         await types_a_key(address, guest, password="secret", **options)
         await eventually(lambda: seen(server, ClientConnected))
         assert seen(server, ClientConnected)[0].user == "anna"
-        assert rules(server) == ["ticket"]
+        assert rules(server) == ["sasl"]
 
 
 async def test_without_tls_users_come_by_scram_only() -> None:

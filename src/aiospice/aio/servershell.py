@@ -115,10 +115,7 @@ class ServerShell:
 
     def _do(self, effect: ServerEffect) -> None:
         if isinstance(effect, Close):
-            if effect.discard:
-                self._discard(effect.connection)
-            else:
-                self._drop(effect.connection)
+            self._drop(effect.connection, discard=effect.discard)
         elif isinstance(effect, (Pause, Resume)):
             wire = self._wires.get(effect.connection)
             if wire is not None and wire.transport is not None:
@@ -161,33 +158,32 @@ class ServerShell:
                 break
             transport.write(data)
 
-    def _drop(self, number: int) -> None:
-        """Close a connection, after what is left to be sent on it."""
+    def _drop(self, number: int, *, discard: bool) -> None:
+        """Close a connection, after what is left to be sent on it unless that is discarded."""
         wire = self._wires.pop(number, None)
+        transport = None if wire is None else wire.transport
+        unwritten = 0 if transport is None else transport.unsent
+        if discard:
+            self.core.dropped(number, unwritten, self.now())
+        else:
+            while data := self.core.take(number):
+                if transport is not None:
+                    transport.write(data)
         if wire is None:
             return
-        transport = wire.transport
-        while data := self.core.take(number):
-            if transport is not None:
-                transport.write(data)
         if transport is None:
             if wire.task is not None:
                 wire.task.cancel()
             return
         self._closing[wire] = None
-        transport.close()
+        if discard and unwritten:
+            transport.abort()
+        else:
+            transport.close()
         if len(self._closing) > CLOSING_LIMIT:
             oldest = next(iter(self._closing))
             if oldest.transport is not None:
                 oldest.transport.abort()
-
-    def _discard(self, number: int) -> None:
-        """Close a connection; what the kernel hasn't taken isn't sent any more."""
-        wire = self._wires.pop(number, None)
-        transport = None if wire is None else wire.transport
-        self.core.dropped(number, 0 if transport is None else transport.unsent, self.now())
-        if transport is not None:
-            transport.abort()
 
     def _arm(self) -> None:
         at = None if self._stopped else self.core.next_wake()

@@ -87,7 +87,11 @@ class ServerCore(Serving, Links):
         if connection.link is not None:
             connection.link.receive_eof()
             connection.closing = True
-            self._refuse(connection, "left", "the client left during the link")
+            if error is None:
+                self._refuse(connection, "left", "the client left during the link")
+            else:
+                prefix = f"{connection.peer.address}: "
+                self._refuse(connection, "connection", str(error).removeprefix(prefix))
         elif connection.channel is not None:
             connection.unwritten = unwritten
             self._channel_gone(connection, error)

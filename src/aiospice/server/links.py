@@ -173,7 +173,9 @@ class Links:
         assert link is not None
         error = link.error or LinkFailed("the link failed")
         rule = self._rule_of(error)
-        if rule == "ticket" and self.ticket.state(self._now) != "valid":
+        if rule == "ticket" and self.config.users is not None:
+            rule = "sasl"
+        elif rule == "ticket" and self.ticket.state(self._now) != "valid":
             rule = f"ticket-{self.ticket.state(self._now)}"
         self._refuse(connection, rule, str(error))
 
@@ -196,11 +198,11 @@ class Links:
         """End a half link. What the peer sent is in ``detail`` only where `LinkServer` put it."""
         link = connection.link
         guess = rule.startswith("ticket") or rule == "sasl"
-        if rule == "left":
+        # Who looks whether somebody listens costs nothing; a request has cost a key.
+        if rule == "left" and (link is None or link.request is None):
             self.doorkeeper.link_dropped(connection.peer.host, self._now)
         else:
             self.doorkeeper.link_failed(connection.peer.host, self._now, guess=guess)
-        if rule != "left" or (link is not None and link.request is not None):
             self._events.append(
                 ClientRefused(peer=connection.peer.address, rule=rule, detail=detail)
             )

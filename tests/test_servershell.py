@@ -1,0 +1,226 @@
+"""Parts of a server's shell: keys made ahead, what is logged, sockets that are let go of."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import socket
+import struct
+import threading
+from typing import Any
+
+import pytest
+from tests.serve_rig import (
+    KeysGuest,
+    dial,
+    eventually,
+    link_message,
+    port_of,
+    rules,
+    serving,
+)
+
+import aiospice
+from aiospice.aio.keypool import KeyPool
+from aiospice.aio.serverlog import LINES_PER_SECOND, ServerLog
+from aiospice.aio.servershell import CLOSING_LIMIT
+from aiospice.proof.certificates import make_certificates
+from aiospice.server.doorkeeper import DoorLimits
+from aiospice.server.events import (
+    ClientConnected,
+    ClientDisconnected,
+    ClientRefused,
+    ServerChannelClosed,
+)
+
+# Keys
+
+
+async def test_keys_are_made_ahead_and_each_is_handed_out_once() -> None:
+    counter = itertools.count()
+    pool = KeyPool(lambda: next(counter).to_bytes(4, "big"), ready=4)
+    pool.start()
+    await eventually(lambda: len(pool) == 4)
+    got: list[bytes] = []
+    for _ in range(10):
+        pool.take(lambda key: got.append(key) or True)  # type: ignore[func-returns-value]
+    await eventually(lambda: len(got) == 10)
+    assert len(set(got)) == 10
+    await eventually(lambda: len(pool) == 4)
+    assert pool.made == 14
+    pool.close()
+
+
+async def test_a_key_that_nobody_wants_any_more_is_kept() -> None:
+    pool = KeyPool(lambda: b"key", ready=1)
+    pool.take(lambda key: False)
+    await eventually(lambda: len(pool) == 1)
+    assert pool.made == 1
+    pool.close()
+
+
+async def test_a_pool_that_is_closed_gives_nothing_and_does_not_wait() -> None:
+    going, made = threading.Event(), threading.Event()
+
+    def make() -> bytes:
+        going.wait(10)
+        made.set()
+        return b"key"
+
+    pool = KeyPool(make)
+    got: list[bytes] = []
+    pool.take(lambda key: got.append(key) or True)  # type: ignore[func-returns-value]
+    pool.close()
+    pool.start()
+    going.set()
+    await asyncio.to_thread(made.wait, 10)
+    await asyncio.sleep(0)
+    assert not got
+    assert not len(pool)
+
+
+# The log
+
+
+def refused(number: int) -> ClientRefused:
+    return ClientRefused(peer=f"192.0.2.1:{number}", rule="ticket", detail="inputs:0: wrong")
+
+
+def test_a_flood_of_refusals_is_counted(caplog: pytest.LogCaptureFixture) -> None:
+    log = ServerLog(logging.getLogger("test"))
+    for number in range(1000):
+        log.tell(refused(number), 100.0)
+    assert len(caplog.records) == LINES_PER_SECOND
+    log.tell(refused(1000), 101.0)
+    assert caplog.messages[-2:] == [
+        f"{1000 - LINES_PER_SECOND} more links were refused",
+        "192.0.2.1:1000: refused (ticket): inputs:0: wrong",
+    ]
+
+
+def test_what_a_peer_chose_stays_on_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    log = ServerLog(logging.getLogger("test"))
+    nasty = "a\nb\x1b[2J" + "x" * 1000
+    error = ValueError(nasty)
+    log.tell(ClientRefused(peer="p", rule="ticket", detail=nasty), 0.0)
+    log.tell(ClientConnected(client=1, peer="p", user=nasty), 0.0)
+    log.tell(ClientDisconnected(client=1, peer="p", reason=nasty), 0.0)
+    log.tell(ServerChannelClosed(client=1, channel="main:0", peer="p", error=error), 0.0)
+    log.tell(ServerChannelClosed(client=1, channel="main:0", peer="p", error=None), 0.0)
+    assert len(caplog.messages) == 4
+    assert all(message.isprintable() and len(message) < 400 for message in caplog.messages)
+
+
+# Sockets
+
+
+async def test_refusals_below_spice_are_told_with_peer_and_reason(
+    tmp_path: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = make_certificates(tmp_path)
+    files: dict[str, Any] = {"certificate": made.certificate_file, "key": made.key_file}
+    async with serving(tls_port=0, **files) as server:
+        reader, writer = await dial(server)
+        writer.write(link_message())
+        await reader.read()
+        writer.close()
+        await eventually(lambda: rules(server) == ["connection"])
+    page = b"GET / HTTP/1.1\r\nHost: localhost\r\nOrigin: http://evil.example\r\n\r\n"
+    async with serving(ws_port=0) as server:
+        reader, writer = await dial(server)
+        writer.write(page)
+        assert (await reader.read()).startswith(b"HTTP/1.1 403 ")
+        writer.close()
+        await eventually(lambda: rules(server) == ["connection"])
+    first, second = (message for message in caplog.messages if "refused" in message)
+    assert "refused (connection): the client speaks plain SPICE to a TLS port" in first
+    assert "refused (connection): a page of the origin http://evil.example" in second
+    assert first.startswith("127.0.0.1:")
+    assert first.count("127.0.0.1:") == 1
+
+
+async def test_who_only_looks_whether_somebody_listens_is_not_held_to_it() -> None:
+    async with serving() as server:
+        for _ in range(150):
+            _, writer = await dial(server)
+            writer.close()
+            await asyncio.sleep(0)
+        await eventually(lambda: server.status()["links"]["half_links"] == 0)
+        assert rules(server) == []
+        async with aiospice.connect(server.addresses[0]):
+            pass
+
+
+async def test_links_that_are_left_after_their_key_cost_turns() -> None:
+    limits = DoorLimits()
+    async with serving() as server:
+        for _ in range(limits.failures * 10):
+            reader, writer = await dial(server)
+            writer.write(link_message())
+            if not await reader.read(16):
+                break
+            writer.close()
+        await eventually(lambda: server.status()["links"]["refused"]["failures"])
+        assert set(rules(server)) == {"left", "failures"}
+
+
+async def test_clients_that_keep_refused_links_open_hold_a_bounded_number_of_sockets() -> None:
+    async with serving() as server:
+        held = []
+        for _ in range(CLOSING_LIMIT + 20):
+            reader, writer = await dial(server)
+            writer.write(b"this is no SPICE")
+            held.append(writer)
+            if not await reader.read():
+                break
+            assert server.status()["sockets"]["closing"] <= CLOSING_LIMIT + 1
+        for writer in held:
+            writer.transport.abort()
+        await eventually(lambda: server.status()["sockets"] == {"open": 0, "closing": 0})
+
+
+async def test_a_client_that_resets_its_connections_is_gone_at_once() -> None:
+    guest = KeysGuest()
+    async with serving(guest) as server:
+        sock = socket.create_connection(("127.0.0.1", port_of(server)))
+        sock.send(link_message())
+        await eventually(lambda: server.status()["sockets"]["open"] == 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        sock.close()
+        await eventually(lambda: server.status()["sockets"]["open"] == 0)
+        assert server.status()["links"]["half_links"] == 0
+
+
+async def test_nothing_is_accepted_for_a_moment_when_descriptors_run_out(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    import errno
+
+    from aiospice.aio import listen
+
+    monkeypatch.setattr(listen, "_PAUSE_SECONDS", 0.05)
+    async with serving() as server:
+        (listener,) = server._listeners
+        real, left = listener.sock, [3]
+
+        class Exhausted:
+            def fileno(self) -> int:
+                return real.fileno()
+
+            def accept(self) -> Any:
+                if left[0]:
+                    left[0] -= 1
+                    raise OSError(errno.EMFILE, "Too many open files")
+                return real.accept()
+
+            def close(self) -> None:
+                real.close()
+
+        listener.sock = Exhausted()  # type: ignore[assignment]
+        async with aiospice.connect(server.addresses[0]):
+            pass
+        assert not left[0]
+    told = [message for message in caplog.messages if "nothing is accepted" in message]
+    assert len(told) == 3
