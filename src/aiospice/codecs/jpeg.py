@@ -80,8 +80,12 @@ def decode_alpha(
     return Decoded(width, height, ARGB, out, stride * (height - 1), -stride)
 
 
-def encode(pixels: Buffer, width: int, height: int, quality: int = 85) -> bytes:
+def encode(
+    pixels: Buffer, width: int, height: int, quality: int = 85, *, subsampling: str = "444"
+) -> bytes:
     """Encode rows of B G R and a fourth byte, top row first, nothing between; quality 1 to 100.
+
+    ``subsampling``: of colours, ``444`` (none) or ``420`` (half of them each way).
 
     Raises `ValueError` for a size that doesn't fit, `MissingProgram` where simplejpeg isn't
     installed.
@@ -93,7 +97,9 @@ def encode(pixels: Buffer, width: int, height: int, quality: int = 85) -> bytes:
     if width < 1 or height < 1 or rows.size != 4 * width * height:
         raise ValueError(f"{rows.size} bytes for {width}x{height} pixels")
     shaped = rows.reshape(height, width, 4)
-    jpeg: bytes = library.encode_jpeg(shaped, quality=quality, colorspace="BGRX")
+    jpeg: bytes = library.encode_jpeg(
+        shaped, quality=quality, colorspace="BGRX", colorsubsampling=subsampling
+    )
     return jpeg
 
 

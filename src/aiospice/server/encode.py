@@ -96,7 +96,7 @@ class EncodeJob(NamedTuple):
         if type == JPEG:
             from aiospice.codecs import jpeg
 
-            return jpeg.encode(pixels, width, height, self.method.quality)
+            return jpeg.encode(pixels, width, height, self.method.quality, subsampling="420")
         return pixels
 
 

@@ -16,43 +16,34 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from aiospice.canvas import rows
-from aiospice.canvas.pixels import MAX_PIXELS, MAX_SIDE
 from aiospice.errors import LocalError
 from aiospice.server import compare
-from aiospice.server.compare import ALL, COLOUR, TILE
+from aiospice.server.compare import TILE
 from aiospice.server.encode import Picture, is_picture
 from aiospice.server.moves import find_move, rectangles
-from aiospice.server.region import Box, add, intersect, size
+from aiospice.server.operations import (
+    Change,
+    Copy,
+    Created,
+    Destroyed,
+    Draw,
+    Fill,
+    Operation,
+)
+from aiospice.server.region import Box, intersect, size
+from aiospice.server.surface import Surface, check_surface, copy_rows, fill_rows, strips
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     import numpy as np
     from numpy.typing import NDArray
 
     from aiospice.server.held import Held
+    from aiospice.server.videos import Videos
 
-__all__ = [
-    "MAX_SURFACES",
-    "STRIP_PIXELS",
-    "SURFACE_BYTES",
-    "Change",
-    "Copy",
-    "Created",
-    "Destroyed",
-    "Display",
-    "Draw",
-    "DrawOperation",
-    "Fill",
-    "Head",
-    "Operation",
-    "Surface",
-]
+__all__ = ["MAX_SURFACES", "SURFACE_BYTES", "Display", "Head"]
 
-#: Pixels of one image: 256 KiB before they are packed, so that a slow client isn't kept from
-#: everything else by one message.
-STRIP_PIXELS = 1 << 16
 #: Off-screen surfaces of one display, and bytes of all of its surfaces.
 MAX_SURFACES = 1024
 SURFACE_BYTES = 1 << 30
@@ -71,168 +62,6 @@ class Head(NamedTuple):
     y: int
     width: int
     height: int
-
-
-class Fill(NamedTuple):
-    """A box of one colour (0x00RRGGBB, with alpha 0xAARRGGBB)."""
-
-    surface: int
-    box: Box
-    colour: int
-
-
-class Copy(NamedTuple):
-    """Pixels of the same surface, ``dx`` further left and ``dy`` further up, fill the box."""
-
-    surface: int
-    box: Box
-    dx: int
-    dy: int
-
-
-class Draw(NamedTuple):
-    """Pixels of another surface, from ``x``, ``y`` on, fill the box."""
-
-    surface: int
-    box: Box
-    source: int
-    x: int
-    y: int
-
-
-class Change(NamedTuple):
-    """Other pixels in a box, of which nobody needs a copy now."""
-
-    surface: int
-    box: Box
-
-
-class Created(NamedTuple):
-    """A surface is new, its pixels are anything."""
-
-    surface: int
-    width: int
-    height: int
-    alpha: bool
-
-
-class Destroyed(NamedTuple):
-    """A surface is gone."""
-
-    surface: int
-
-
-DrawOperation = Fill | Copy | Draw | Change | Picture
-Operation = DrawOperation | Created | Destroyed
-
-
-class Surface:
-    """The pixels of a surface as the guest has them, and as they were published."""
-
-    __slots__ = ("alpha", "damage", "fresh", "height", "id", "misses", "pixels", "shadow", "width")
-
-    def __init__(self, id: int, width: int, height: int, alpha: bool) -> None:
-        self.id = id
-        self.width = width
-        self.height = height
-        self.alpha = alpha
-        self.pixels = bytearray(4 * width * height)
-        #: What was published; None while nobody looks.
-        self.shadow: bytearray | None = None
-        #: Where the guest may have changed something.
-        self.damage: list[Box] = []
-        #: Nothing of it has been published yet.
-        self.fresh = False
-        #: How often in a row nothing was found that had moved.
-        self.misses = 0
-
-    @property
-    def whole(self) -> Box:
-        """All of it."""
-        return (0, 0, self.width, self.height)
-
-    @property
-    def mask(self) -> int:
-        """The bits of a pixel that count."""
-        return ALL if self.alpha else COLOUR
-
-    @property
-    def array(self) -> NDArray[np.uint8]:
-        """The guest's pixels, to be written to: (height, width, 4), B G R and a fourth byte."""
-        import numpy as np
-
-        return np.frombuffer(self.pixels, np.uint8).reshape(self.height, self.width, 4)
-
-    def words(self) -> tuple[memoryview, memoryview]:
-        """The published pixels and the guest's, a number of 32 bits each."""
-        assert self.shadow is not None
-        return memoryview(self.shadow).cast("I"), memoryview(self.pixels).cast("I")
-
-    def clip(self, x: int, y: int, width: int, height: int) -> Box | None:
-        """The part of a rectangle that lies on the surface."""
-        return intersect((x, y, x + width, y + height), self.whole)
-
-    def changed(self, box: Box | None) -> None:
-        """The guest may have changed something in the box."""
-        if box is not None:
-            self.damage = add(self.damage, box)
-
-    def show(self) -> None:
-        """Somebody looks: everything is published as it is."""
-        self.shadow = bytearray(self.pixels)
-        self.damage = []
-        self.fresh = False
-
-    def hide(self) -> None:
-        """Nobody looks any more."""
-        self.shadow = None
-        self.damage = []
-
-    def accept(self, box: Box) -> None:
-        """Publish the guest's pixels in a box."""
-        assert self.shadow is not None
-        copy_rows(self.shadow, self.width, box, self.pixels, self.width, box[0], box[1])
-
-
-def copy_rows(
-    target: bytearray, width: int, box: Box, source: bytearray, source_width: int, x: int, y: int
-) -> None:
-    """Copy pixels into a box from ``x``, ``y`` on; both may be the same buffer."""
-    stride, source_stride = 4 * width, 4 * source_width
-    at = stride * box[1] + 4 * box[0]
-    begin = source_stride * y + 4 * x
-    height = box[3] - box[1]
-    if target is source and at > begin:
-        at += (height - 1) * stride
-        begin += (height - 1) * source_stride
-        stride, source_stride = -stride, -source_stride
-    rows.copy(target, at, stride, 4 * (box[2] - box[0]), height, source, begin, source_stride)
-
-
-def fill_rows(target: bytearray, width: int, box: Box, colour: int) -> None:
-    """Fill a box with a colour."""
-    line = colour.to_bytes(4, "little") * (box[2] - box[0])
-    at = 4 * (width * box[1] + box[0])
-    rows.copy(target, at, 4 * width, len(line), box[3] - box[1], line, 0, 0)
-
-
-def strips(box: Box) -> Iterator[Box]:
-    """Cut a box into pieces of at most `STRIP_PIXELS`, whole rows where that can be."""
-    left, top, right, bottom = box
-    across = min(right - left, STRIP_PIXELS)
-    down = max(1, STRIP_PIXELS // across)
-    for y in range(top, bottom, down):
-        for x in range(left, right, across):
-            yield (x, y, min(x + across, right), min(y + down, bottom))
-
-
-def check_surface(width: int, height: int) -> None:
-    """Refuse a surface that clients could not take, by `LocalError`."""
-    if not (1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE) or width * height > MAX_PIXELS:
-        raise LocalError(
-            f"a surface of {width}x{height}: sides are 1 to {MAX_SIDE} pixels, at most "
-            f"{MAX_PIXELS} pixels together"
-        )
 
 
 class Display:
@@ -258,7 +87,7 @@ class Display:
         self.helds: list[Held] = []
         #: Clients that were sent something in somebody else's turn: the core takes them from here.
         self.woken: list[Held] = []
-        self.videos = None
+        self.videos: Videos | None = None
         self._hints: list[Operation] = []
         self._resized = False
         self._heads_changed = False
@@ -470,7 +299,13 @@ class Display:
         changed = resized or self._heads_changed
         self._heads_changed = False
         wanted = not resized and any(held.in_step(now) for held in self.helds)
+        if self.videos is None and any(held.streams.wanted for held in self.helds):
+            from aiospice.server.videos import Videos
+
+            self.videos = Videos(self.surfaces[0], now)
         operations = self._operations(now, wanted)
+        if self.videos is not None:
+            self._film(self.videos, operations, now)
         if not (operations or changed or self.videos is not None):
             return
         self._shots.clear()
@@ -478,6 +313,32 @@ class Display:
             if resized:
                 held.resized(now)
             held.take(operations, now)
+        if self.videos is not None:
+            for video in self.videos.playing.values():
+                video.changes = []
+
+    def _film(self, videos: Videos, operations: list[Operation], now: float) -> None:
+        """Tell videos what was drawn over them; find new ones."""
+        if videos.playing:
+            for operation in operations:
+                if isinstance(operation, (Fill, Copy, Draw)) and operation.surface == 0:
+                    videos.touched(operation.box, now)
+        videos.update(self.surfaces[0], now)
+
+    def next_wake(self) -> float | None:
+        """When `wake` wants to be called: a video may be over."""
+        return None if self.videos is None else self.videos.next_wake()
+
+    def wake(self, now: float) -> None:
+        """Time has passed without the guest."""
+        if self.videos is None or 0 not in self.published:
+            return
+        before = list(self.videos.playing)
+        self.videos.update(self.published[0], now)
+        if before != list(self.videos.playing):
+            for held in self.helds:
+                held.take([], now)
+                self.woken.append(held)
 
     def shot(self, surface: Surface, box: Box) -> Fill | Picture:
         """The published pixels of a box, for clients that are behind; shared between them."""
@@ -550,10 +411,27 @@ class Display:
         grid, columns = self._differences(surface, damage)
         if 1 not in grid:
             return
+        screen = self.videos if surface.id == 0 else None
+        if screen is not None:
+            screen.seen(grid, now)
         for tiles in rectangles(grid, columns):
             box = intersect(_scaled(tiles), surface.whole)
-            if box is not None:
+            boxes = [] if box is None else [box]
+            if screen is not None and box is not None:
+                boxes = self._filmed(screen, surface, box, now)
+            for box in boxes:
                 self._settle(surface, box, operations, wanted, 2)
+
+    def _filmed(self, videos: Videos, surface: Surface, box: Box, now: float) -> list[Box]:
+        """What of a box that has changed isn't sent by videos."""
+        old, new = surface.words()
+        tight = compare.tighten(old, new, surface.width, *box, surface.mask)
+        if tight is None:
+            return []
+        outer, inner = videos.outside(tight, now)
+        for part in inner:
+            surface.accept(part)
+        return outer
 
     def _differences(self, surface: Surface, boxes: list[Box]) -> tuple[bytearray, int]:
         """A byte a tile, 1 where something differs, and the tiles in a row."""
@@ -619,14 +497,10 @@ class Display:
             return one
         old, _ = surface.words()
         width, mask = surface.width, surface.mask
-        shadow = surface.shadow
-        assert shadow is not None
-        pixels = bytearray(4 * size(box))
-        across = box[2] - box[0]
-        copy_rows(pixels, across, (0, 0, across, box[3] - box[1]), shadow, width, box[0], box[1])
+        pixels = surface.tight(box)
         id = compare.hash_rows(old, width, *box, mask) ^ surface.alpha
         photo = is_picture(old, width, box)
-        return Picture(surface.id, box, bytes(pixels), surface.alpha, id, photo)
+        return Picture(surface.id, box, pixels, surface.alpha, id, photo)
 
 
 def _surface(hint: Operation) -> int:

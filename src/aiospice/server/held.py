@@ -26,11 +26,13 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from aiospice.channels.server.base import ServerPhase
-from aiospice.channels.server.display import DisplayReady, DisplayReported, DisplayWishes
+from aiospice.channels.server.display import DisplayReady, DisplayReported
 from aiospice.server import pack
 from aiospice.server.choose import GLZ, ZLIB_GLZ, Wish, choose
 from aiospice.server.encode import JPEG, Encoded, EncodeJob, Method, Picture, is_light
-from aiospice.server.frames import (
+from aiospice.server.kept import ClientCaches, ImageCache
+from aiospice.server.line import Line
+from aiospice.server.operations import (
     Change,
     Copy,
     Created,
@@ -39,12 +41,11 @@ from aiospice.server.frames import (
     DrawOperation,
     Fill,
     Operation,
-    strips,
 )
-from aiospice.server.kept import ClientCaches, ImageCache
-from aiospice.server.line import Line
 from aiospice.server.plane import Plane
-from aiospice.server.region import Box, add, area, cut, meet, shift, size
+from aiospice.server.region import Box, add, area, cut, intersect, meet, shift, size
+from aiospice.server.streams import Streams
+from aiospice.server.surface import strips
 from aiospice.wire import display as messages
 from aiospice.wire import draw
 from aiospice.wire.caps import DisplayCap
@@ -111,6 +112,7 @@ class Held:
         #: The surfaces that the client has or is to have.
         self.planes: dict[int, Plane] = {}
         self.queue: deque[Item] = deque()
+        self.streams = Streams(self)
         self.started = False
         self._now = 0.0
         self._gone: list[int] = []
@@ -136,8 +138,8 @@ class Held:
         if isinstance(event, DisplayReady):
             assert self.channel.init is not None
             self._begin(self.channel.init)
-        elif isinstance(event, (DisplayReported, DisplayWishes)):
-            pass
+        elif isinstance(event, DisplayReported):
+            self.streams.report(event.report)
 
     def _begin(self, init: messages.Init) -> None:
         """The client has said what it has room for."""
@@ -181,7 +183,10 @@ class Held:
 
     def next_wake(self) -> float | None:
         """When `wake` wants to be called."""
-        return self._now if self._hurry else self._refine_at
+        if self._hurry:
+            return self._now
+        times = (self._refine_at, self.streams.next_wake(), self.display.next_wake())
+        return min((time for time in times if time is not None), default=None)
 
     def wake(self, now: float) -> None:
         """Time has passed."""
@@ -191,12 +196,20 @@ class Held:
                 for box in plane.fading:
                     plane.lossy = add(plane.lossy, box)
                 plane.fading = []
+        self.display.wake(now)
         self.pump(now)
 
     @property
     def waiting(self) -> bool:
-        """An image that is to leave next is being packed."""
-        return bool(self.queue) and self.queue[0].method is not None
+        """An image or a frame that is to leave next is being packed."""
+        if self.queue and self.queue[0].method is not None:
+            return True
+        return any(stream.frame is not None for stream in self.streams.playing.values())
+
+    @property
+    def thin(self) -> bool:
+        """The client's line is narrow."""
+        return self.line.thin and not self.local
 
     @property
     def behind(self) -> int:
@@ -225,6 +238,7 @@ class Held:
         self.planes[0] = Plane(screen.width, screen.height, False)
         self._marked = False
         self._state_due = True
+        self.streams.close()
 
     def take(self, operations: list[Operation], now: float) -> None:
         """What has happened on the display: do it, or note that it wasn't done."""
@@ -239,6 +253,7 @@ class Held:
             self._collapse()
             for operation in operations:
                 self._miss(operation)
+        self.streams.follow()
         if self._heads_told != self.display.heads_version:
             self._state_due = True
         self.pump(now)
@@ -274,7 +289,9 @@ class Held:
     def _can(self, operation: Operation, plane: Plane) -> bool:
         """Whether the client has what an operation copies from."""
         if isinstance(operation, Copy):
-            source = _source(operation)
+            source = operation.source
+            if any(intersect(source, box) for box in self.streams.boxes()):
+                return False
             return area(meet(plane.dirty, source)) < size(source)
         if isinstance(operation, Draw):
             other = self.planes.get(operation.source)
@@ -288,7 +305,7 @@ class Held:
         """What is dirty on a surface after an operation."""
         dirty = cut(plane.dirty, operation.box)
         if isinstance(operation, Copy):
-            stale = meet(plane.dirty, _source(operation))
+            stale = meet(plane.dirty, operation.source)
             for box in shift(stale, operation.dx, operation.dy):
                 dirty = add(dirty, box)
         return dirty
@@ -365,6 +382,8 @@ class Held:
 
     def _step(self) -> bool:
         """Send one thing; False when there is nothing that can be sent."""
+        if self._has_screen and self.streams.step(self._now):
+            return True
         if self.queue:
             return self._send_first()
         if self._state_due:
@@ -487,12 +506,11 @@ class Held:
 
     def _method(self, item: Item, picture: Picture) -> Method:
         can_glz = self.caches.glz(self.display.id, picture.size)
-        thin = self.line.thin and not self.local
         wish = Wish(
             Wish.named(self.channel.compression, self.config.compression),
             self.config.lossy,
             self.channel.can(DisplayCap.LZ4_COMPRESSION),
-            thin,
+            self.thin,
             can_glz,
         )
         exact = item.exact or picture.surface != 0  # what is drawn from later is never rough
@@ -501,6 +519,19 @@ class Held:
     def _begin_packing(self, item: Item, picture: Picture, method: Method) -> None:
         """See to it that an image is packed; it will be sent, whatever comes."""
         item.method = method
+        self._pack(picture, method)
+
+    def packed(self, picture: Picture, method: Method) -> Encoded | None:
+        """A picture packed so; None: it is being packed, and `pump` is called when it is done."""
+        form = picture.forms.get(method)
+        if form is None:
+            if method not in picture.forms and is_light(method, picture.size):
+                picture.packed(method, picture.job(method).run())
+                return picture.forms[method]
+            self._pack(picture, method)
+        return form
+
+    def _pack(self, picture: Picture, method: Method) -> None:
         if method in picture.forms:
             return
         picture.forms[method] = None
@@ -536,7 +567,7 @@ class Held:
             body = pack.draw_fill(operation.surface, box, operation.colour)
             number = draw.DrawFill.number
         elif isinstance(operation, Copy):
-            left, top, _, _ = _source(operation)
+            left, top, _, _ = operation.source
             body = pack.copy_bits(operation.surface, box, left, top)
             number = messages.CopyBits.number
         else:
@@ -646,7 +677,3 @@ class Held:
             picture.surface, picture.box, self._key(picture), type, 0, data, inflated=inflated
         )
         self.channel.send_body(draw.DrawCopy.number, body)
-
-
-def _source(copy: Copy) -> Box:
-    return shift([copy.box], -copy.dx, -copy.dy)[0]

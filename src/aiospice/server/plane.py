@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from aiospice.server.region import Box, add, cut, intersect, meet, shift
 
 if TYPE_CHECKING:
-    from aiospice.server.frames import Copy
+    from aiospice.server.operations import Copy
 
 __all__ = ["Plane"]
 
@@ -39,6 +39,11 @@ class Plane:
         if inside is not None:
             self.dirty = add(self.dirty, inside)
 
+    def forget(self, box: Box) -> None:
+        """Something else sees to what is there."""
+        self.dirty = cut(self.dirty, box)
+        self.sharpen(box)
+
     def sharpen(self, box: Box) -> None:
         """What is there is exact now."""
         if self.lossy:
@@ -58,8 +63,7 @@ class Plane:
         for name in ("lossy", "fading"):
             region = getattr(self, name)
             if region:
-                source = shift([copy.box], -copy.dx, -copy.dy)[0]
-                moved = shift(meet(region, source), copy.dx, copy.dy)
+                moved = shift(meet(region, copy.source), copy.dx, copy.dy)
                 region = cut(region, copy.box)
                 for box in moved:
                     region = add(region, box)

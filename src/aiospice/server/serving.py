@@ -53,6 +53,10 @@ __all__ = ["Serving"]
 
 Key = tuple[int, int]
 
+#: Milliseconds by which a client's clock runs behind ours: frames and sound have that time to
+#: arrive (``MM_TIME_DELTA`` in spice-server ``server/reds.h``).
+LATENCY = 400
+
 _PASSED_ON = (KeyChanged, ButtonChanged, PointerPlaced, MouseMoved, LocksRequested)
 
 
@@ -128,7 +132,7 @@ class Serving(Devices):
             supported_mouse_modes=machine.mouse_modes,
             mouse_mode=machine.mouse_mode,
             agent_tokens=self._agent_window(),
-            time=self.clock(),
+            time=(self.clock() - LATENCY) & 0xFFFFFFFF,
         )
         session.agent_told = self.agent.opened
         if caps.has(channel.client_caps, MainCap.NAME_AND_UUID):
