@@ -37,6 +37,14 @@ class Display:
         self.seen = self.pixels.copy()
         self.operations.append(("resize", width, height))
 
+    @property
+    def width(self) -> int:
+        return self.pixels.shape[1]
+
+    @property
+    def height(self) -> int:
+        return self.pixels.shape[0]
+
     def surface(self, width: int, height: int, *, alpha: bool = False) -> Surface:
         return Surface(width, height)
 
