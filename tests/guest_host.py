@@ -39,11 +39,11 @@ class Display:
 
     @property
     def width(self) -> int:
-        return self.pixels.shape[1]
+        return int(self.pixels.shape[1])
 
     @property
     def height(self) -> int:
-        return self.pixels.shape[0]
+        return int(self.pixels.shape[0])
 
     def surface(self, width: int, height: int, *, alpha: bool = False) -> Surface:
         return Surface(width, height)

@@ -30,6 +30,7 @@ SMALLEST = (320, 200)
 #: Side and extra buttons: those before are numbered alike, but X counts four directions of wheels.
 _BUTTONS = {6: 8, 7: 9}
 _FRAME_SECONDS = 1 / 30
+_LAST_SECONDS = 0.5
 #: Events that wait for the X server; a flood beyond is dropped, but for releases.
 _WAITING_INPUTS = 1000
 
@@ -94,6 +95,8 @@ class X11Guest(Guest):
             ending = asyncio.create_task(self._ended(program))
             try:
                 await asyncio.wait((showing, ending), return_when=asyncio.FIRST_COMPLETED)
+                # A program may have ended because the X server has: that is told then.
+                await asyncio.wait((showing,), timeout=_LAST_SECONDS)
             finally:
                 ending.cancel()
                 showing.cancel()
