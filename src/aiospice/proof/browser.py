@@ -66,8 +66,9 @@ _PIXELS = """(() => {
     return [canvas.width, canvas.height, btoa(text)];
 })()"""
 _PLACE = """(() => {
-    const box = document.querySelector("#spice-screen canvas").getBoundingClientRect();
-    return [box.left, box.top];
+    const canvas = document.querySelector("#spice-screen canvas");
+    const box = canvas.getBoundingClientRect();
+    return [box.left + canvas.clientLeft, box.top + canvas.clientTop];
 })()"""
 
 

@@ -1,0 +1,43 @@
+"""spice-html5 in a browser on our WebSocket listener."""
+
+from __future__ import annotations
+
+import pytest
+from tests.serve_stage import SCENES, port_of, stage
+
+from aiospice.proof.browser import Browser
+
+pytestmark = pytest.mark.peers
+
+A, SEVEN = 0x1E, 0x08
+
+
+async def test_the_browser_shows_the_guest_and_it_is_reached() -> None:
+    async with stage(port=None, ws_port=0) as server, Browser() as browser:
+        guest = server.guest
+        guest.scene_photo()
+        page = await browser.spice("127.0.0.1", port_of(server, "ws"))
+        await page.shows(guest.truth)
+        for scene in SCENES:
+            getattr(guest, f"scene_{scene}")()
+            await page.shows(guest.truth)
+        await page.click(101, 57)
+        wanted = [(1, True), (1, False)]
+        await guest.until(lambda: guest.buttons == wanted, f"the click, only {guest.buttons}")
+        assert (101, 57, 0) in guest.places
+        for key in ("a", "7"):
+            await page.key(key)
+        wanted = [(code, down) for code in (A, SEVEN) for down in (True, False)]
+        await guest.until(lambda: guest.keys == wanted, f"{wanted}, only {guest.keys}")
+        # Whatever it can't do it says there.
+        assert [line for line in page.console if "FIXME" in line or "exception" in line] == []
+
+
+async def test_the_browser_gives_the_ticket() -> None:
+    async with stage(port=None, ws_port=0, password="secret") as server, Browser() as browser:
+        server.guest.scene_page()
+        port = port_of(server, "ws")
+        page = await browser.spice("127.0.0.1", port, password="secret")
+        await page.shows(server.guest.truth)
+        page = await browser.spice("127.0.0.1", port, password="wrong")
+        await page.until("document.querySelector('#spice-screen canvas') === null")
