@@ -463,7 +463,10 @@ class Held:
         whole = self.display.one_colour(surface, box)
         if whole is not None:
             return whole
-        piece = next(strips(box))
+        # The first thing on a screen is the whole of it: some clients (spicy-screenshot) take
+        # their picture when the first draw has come.
+        first = id == 0 and not self._marked
+        piece = box if first else next(strips(box))
         region[:0] = cut([box], piece)
         return self.display.shot(surface, piece)
 
