@@ -6,7 +6,7 @@ import pytest
 from tests.server_pair import PairClient, ServerPair
 
 from aiospice.agent.guest import GuestAgent
-from aiospice.agent.guest_events import PointerMoved
+from aiospice.agent.guest_events import GraphicsDevices, PointerMoved
 from aiospice.channels.events import Event
 from aiospice.channels.main import AgentConnected, AgentDisconnected, MouseModeChanged
 from aiospice.channels.server.inputs import PointerPlaced
@@ -102,6 +102,21 @@ def test_an_agent_that_speaks_rubbish_is_removed() -> None:
     assert not device.opened
     assert anna.seen(AgentDisconnected)
     assert anna.core.error is None
+
+
+@CUTS
+def test_the_agent_is_told_the_graphics_devices_each_time_it_comes(cut: int) -> None:
+    pair = ServerPair(cut=cut)
+    pair.host.graphics_devices([(0, 0, 0, "pci/0000/02.0")])
+    for _ in range(2):
+        agent = agent_in(pair)
+        (told,) = [event for event in agent.events if isinstance(event, GraphicsDevices)]
+        assert "pci/0000/02.0" in str(told)
+        agent.device.opened = False
+    agent = agent_in(pair)
+    pair.host.graphics_devices([(1, 0, 0, "pci/0000/03.0")])
+    agent.run()
+    assert "pci/0000/03.0" in str(agent.events[-1])
 
 
 def monitors(*sizes: tuple[int, int]) -> list[bytes]:

@@ -320,6 +320,14 @@ class Host:
         """The guest itself sets its monitors (`Guest.monitors`), not its agent."""
         self._core.take_monitors()
 
+    def graphics_devices(self, devices: list[tuple[int, int, int, str]]) -> None:
+        """What the guest's agent is to know: (display, monitor, the device's number, address).
+
+        The address is the guest's own name of the device, ``pci/0000/02.0``.
+        """
+        self._core.set_graphics(tuple(devices))
+        self._changed()
+
     # -- inputs and sound --------------------------------------------------------------------------
 
     def set_locks(self, locks: int) -> None:

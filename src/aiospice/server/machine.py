@@ -61,6 +61,11 @@ class Machine:
     mouse_mode: int = MouseModes.CLIENT
     #: Where the agent was last told that the pointer is: x, y, display.
     pointer: tuple[int, int, int] = (0, 0, 0)
+    #: What the agent is to know of the graphics devices: display, monitor, the device's own number
+    #: of that monitor, and the device's address (``pci/0000/02.0``).
+    graphics: tuple[tuple[int, int, int, str], ...] = ()
+    #: How often an agent had come when one was last told.
+    graphics_told: int = 0
 
     @property
     def mouse_modes(self) -> int:

@@ -28,7 +28,13 @@ from aiospice.devices.agentdev import AgentDevice
 from aiospice.server.devices import Devices
 from aiospice.server.machine import CursorState
 from aiospice.wire import caps, main
-from aiospice.wire.agent import AgentCapability, AgentType, MouseState
+from aiospice.wire.agent import (
+    AgentCapability,
+    AgentType,
+    DeviceDisplayInfo,
+    GraphicsDeviceInfo,
+    MouseState,
+)
 from aiospice.wire.caps import MainCap
 from aiospice.wire.main import MouseModes
 from aiospice.wire.playback import DataMode
@@ -360,6 +366,33 @@ class Serving(Devices):
         mouse = self.agent.opened and caps.has(core.agent_caps, AgentCapability.MOUSE_STATE)
         if mouse != self.machine.agent_mouse and self.machine.set_absolute(agent=mouse):
             self._tell_mouse_mode()
+        self._tell_graphics()
+
+    def set_graphics(self, devices: tuple[tuple[int, int, int, str], ...]) -> None:
+        """What the agent is to know of the graphics devices (`Machine.graphics`)."""
+        self.machine.graphics = devices
+        self.machine.graphics_told = 0
+        self._tell_graphics()
+
+    def _tell_graphics(self) -> None:
+        core, machine = self.agent.core, self.machine
+        assert isinstance(core, AgentDevice)
+        knows = caps.has(core.agent_caps, AgentCapability.GRAPHICS_DEVICE_INFO)
+        if not machine.graphics or machine.graphics_told == core.attachments or not knows:
+            return
+        machine.graphics_told = core.attachments
+        found = tuple(
+            DeviceDisplayInfo(
+                channel_id=channel,
+                monitor_id=monitor,
+                device_display_id=number,
+                device_address=address.encode() + b"\0",
+            )
+            for channel, monitor, number, address in machine.graphics
+        )
+        message = GraphicsDeviceInfo(display_info=found)
+        core.say_latest(AgentType.GRAPHICS_DEVICE_INFO, message.body())
+        self._device_moved(self.agent)
 
     def _point(self, event: PointerPlaced | ButtonChanged) -> bool:
         """Tell the agent where the pointer is, if the guest itself can't be told; else False."""
