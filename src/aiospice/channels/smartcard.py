@@ -41,7 +41,7 @@ class SmartcardChannel(FlowChannel):
 
     def _on_data(self, message: smartcard.Data) -> None:
         if self.flow is not None:
-            self.flow.came(1)
+            self.flow.came(1, len(message.data))
         self._events.append(
             CardMessageReceived(
                 key=self.key,

@@ -66,22 +66,22 @@ class Flow:
 
     # -- what we get ---------------------------------------------------------------------------
 
-    def came(self, units: int, messages: int = 1, largest: int = 0) -> None:
-        """Messages have come; ``units`` of them have to be consumed."""
-        if largest > self.size:
+    def came(self, units: int, size: int) -> None:
+        """A message with ``size`` bytes of data has come; ``units`` of it have to be consumed."""
+        if size > self.size:
             raise RemoteProtocolError(
-                f"a message of {largest} bytes, we take {self.size} at most", message="Data"
+                f"a message of {size} bytes, we take {self.size} at most", message="Data"
             )
-        if messages > self.granted:
+        if not self.granted:
             raise RemoteProtocolError(
                 f"a message without a token: all {self.window} of the window are on their way",
                 message="Data",
             )
-        self.granted -= messages
+        self.granted -= 1
         if units:
-            self.unread.append([units, messages])
+            self.unread.append([units, 1])
         else:
-            self._give_back(messages)
+            self._give_back(1)
 
     def consumed(self, units: int) -> None:
         """The reader has consumed so much of what has come, in order."""

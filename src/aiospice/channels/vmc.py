@@ -29,6 +29,7 @@ from aiospice.channels.tokens import FlowChannel
 from aiospice.errors import RemoteProtocolError, StateError
 from aiospice.wire import vmc
 from aiospice.wire.handover import queued_bytes
+from aiospice.wire.header import MINI
 
 __all__ = [
     "DeviceData",
@@ -133,22 +134,27 @@ class VmcChannel(FlowChannel):
         end, count = scan(framing.buffer, framing.start, _DATA_ONLY, framing.limit)
         if count < 2:
             return False
+        if self.flow is not None:
+            for size in _sizes(framing.buffer, framing.start, end):
+                self.flow.came(size, size)
         data = bodies(framing.buffer, framing.start, end, count)
         framing.taken(end)
         self._counted(0, count)
-        self._deliver(data, count)
+        self._deliver(data)
         return True
 
     def _on_data(self, message: vmc.Data) -> None:
-        self._deliver(message.data)
+        self._came(message.data)
 
     def _on_compressed_data(self, message: vmc.CompressedData) -> None:
-        self._deliver(uncompress(message))
+        self._came(uncompress(message))
 
-    def _deliver(self, data: bytes, messages: int = 1) -> None:
+    def _came(self, data: bytes) -> None:
         if self.flow is not None:
-            # Of several together the largest isn't known; the average is no larger.
-            self.flow.came(len(data), messages, -(-len(data) // messages))
+            self.flow.came(len(data), len(data))
+        self._deliver(data)
+
+    def _deliver(self, data: bytes) -> None:
         self.received_bytes += len(data)
         if data:
             self._events.append(DeviceData(key=self.key, data=data))
@@ -225,3 +231,13 @@ class PortChannel(VmcChannel):
         """Begin anew: data waits until the new server says that the port is open."""
         self.gate_open = False
         return super().restart(framing, server_caps)
+
+
+def _sizes(buffer: bytes | bytearray, start: int, end: int) -> list[int]:
+    """The sizes of the bodies of messages with mini headers."""
+    found = []
+    while start < end:
+        size: int = MINI.unpack_from(buffer, start)[1]
+        found.append(size)
+        start += MINI.size + size
+    return found
