@@ -250,7 +250,7 @@ def test_agent_pieces_that_nobody_dealt_with_give_no_tokens_back(
     consumed(channel, AGENT_RETURN - 1)
     play.run()
     source.main.gets_nothing()
-    channel = play.core.channels[1, 0]  # type: ignore[assignment]
+    channel = play.core.channels[1, 0]
     consumed(channel, 1)  # type: ignore[arg-type]
     play.run()
     source.main.gets(main.ClientAgentToken, num_tokens=AGENT_RETURN)
