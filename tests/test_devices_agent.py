@@ -442,6 +442,31 @@ def test_an_agent_that_goes_takes_all_with_it_and_clients_begin_again() -> None:
     assert taken(device) == [pack_message(ANY, b"new")]
 
 
+def test_a_message_begun_for_an_agent_that_went_is_completed_and_dropped() -> None:
+    """As spice-gtk does it: what it has queued goes out, before and after AGENT_START."""
+    device = agent()
+    device.start_client(ME, 10, 0.0)
+    first, *rest = pieces(ANY, bytes(4 * MAX_AGENT_DATA))
+    device.client_writes(ME, first)
+    device.detach()
+    device.client_writes(ME, rest[0])
+    device.attach()
+    device.client_writes(ME, rest[1])
+    device.start_client(ME, 10, 0.0)
+    for piece in rest[2:]:
+        device.client_writes(ME, piece)
+    assert device.guest_reads(1000, 0.0) == b""
+    (new,) = pieces(ANY, b"for the new one")
+    device.client_writes(ME, new)
+    assert [piece for _, piece in read(device)] == [new]
+    client = device.clients[ME]
+    assert client.tokens + client.free == client.window
+    assert device.ignored == 2
+    device.detach()
+    device.remove_client(ME)
+    assert device.to_agent == {}
+
+
 def test_the_latest_state_is_said_when_the_self_token_is_free() -> None:
     device = agent()
     for number in range(5):

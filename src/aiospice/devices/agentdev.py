@@ -144,7 +144,10 @@ class AgentDevice(CharDevice):
         self.agent_caps = ()
         self.from_agent = self._filter()
         self.late.clear()
-        self.to_agent.clear()
+        for judge in self.to_agent.values():
+            # Clients complete a message that they have begun, whatever becomes of the agent.
+            judge.verdict = FilterResult.DISCARD
+            judge.discard = True
         self.writer = None
         self.held.clear()
         self._monitors.clear()
@@ -160,13 +163,15 @@ class AgentDevice(CharDevice):
             self.set_tokens(client, tokens, now)
             return
         self.add_client(client, now, flow_control=True, send_tokens=tokens)
-        self.to_agent[client] = self._filter(monitors=self.monitors)
+        judge = self.to_agent.setdefault(client, self._filter(monitors=self.monitors))
+        judge.discard = False  # but for the rest of a message that was for the agent before
         if self.from_agent.left:
             self.late.add(client)
 
     def remove_client(self, client: int, unsent: tuple[bytes, ...] | list[bytes] = ()) -> None:
         """A client is gone; the agent is told if it was the last, or in the middle of a message."""
         if client not in self.clients:
+            self.to_agent.pop(client, None)
             return
         before = len(self.buffers)
         super().remove_client(client, unsent)
@@ -185,11 +190,11 @@ class AgentDevice(CharDevice):
         """One AGENT_DATA of a client, which needs a token and is judged.
 
         That of a client that hasn't taken up with this agent is dropped: it may have been meant for
-        the one before.
+        the one before. Where its messages end is known nevertheless.
         """
         sender = self.clients.get(client)
         if sender is None:
-            self.ignored += 1
+            self._ignore(client, data)
             return
         if not self._charge(sender, len(data), message):
             return
@@ -205,6 +210,16 @@ class AgentDevice(CharDevice):
         if verdict is FilterResult.MONITORS_CONFIG:
             self._collect_monitors(sender, data, not judge.left)
         self._give_back(sender, 1)
+
+    def _ignore(self, client: int, data: bytes) -> None:
+        self.ignored += 1
+        judge = self.to_agent.get(client)
+        if judge is None:
+            return  # it never had an agent
+        try:
+            judge.judge(data)
+        except DecodeError:
+            judge.restart()
 
     def _write(self, sender: DeviceClient, chunk: bytes, ends: bool) -> None:
         """Pass a chunk on, unless the message of another client is under way."""
