@@ -161,7 +161,7 @@ class _Watcher:
             self.bytes += len(data)
             received(number, data, now)
 
-        core.received = counted  # type: ignore[method-assign]
+        core.received = counted  # type: ignore[method-assign, assignment]
 
     def shows(self, film: Film, number: int) -> bool:
         """Whether the screen has a frame's pixels."""
@@ -276,7 +276,7 @@ async def _beside(
     for _ in range(runs):
         for name in servers:
             how = PACKINGS[packing][SERVERS.index(name)]
-            extra = ()
+            extra: tuple[str, ...] = ()
             if video:
                 extra = ("--video=auto", "--lossy=auto") if name == "aiospice" else ("--video=all",)
             async with FrameServer(name, path, how, *extra) as server:

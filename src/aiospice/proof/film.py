@@ -119,7 +119,8 @@ def _letters(chance: np.random.Generator) -> Pixels:
                 for step in range(7):
                     letter[(step + at) % 10, step if at else 6 - step] = 1
     soft = np.maximum(made, 0.35 * np.roll(made, 1, 2))
-    return (255 * soft).astype(np.uint8)
+    letters: Pixels = (255 * soft).astype(np.uint8)
+    return letters
 
 
 class _Terminal:
