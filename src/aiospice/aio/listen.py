@@ -11,7 +11,7 @@ import socket
 import stat
 import struct
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiospice.aio.serverlayers import stack_for_client
 from aiospice.aio.transport import Transport, _peer_text, _tune
@@ -34,6 +34,7 @@ _AT_ONCE = 16
 #: How long nothing is accepted after the system has run out of descriptors or memory, in seconds.
 _PAUSE_SECONDS = 0.5
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_ABSENT = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 _PLAIN, _TLS, _UNIX, _WS, _WSS = "spice", "spice+tls", "spice+unix", "ws", "wss"
 _SCHEMES = (_PLAIN, _TLS, _UNIX, _WS, _WSS)
 _LOG = logging.getLogger("aiospice.server")
@@ -124,34 +125,40 @@ async def _bind_tcp(listen: Listen) -> list[socket.socket]:
     )
     port = listen.port
     made: list[socket.socket] = []
+    absent: OSError | None = None
     try:
         for family, address in dict.fromkeys((info[0], info[4]) for info in found):
             try:
-                sock = socket.socket(family, socket.SOCK_STREAM)
-            except OSError as error:  # a kernel without IPv6
-                if error.errno == errno.EAFNOSUPPORT and len(found) > 1:
-                    continue
-                raise
-            made.append(sock)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            try:
-                sock.bind((address[0], port, *address[2:]))
+                made.append(_listening(family, (address[0], port, *address[2:])))
             except OSError as error:
-                # ``::1`` is a name of localhost where IPv6 is switched off, too.
-                if error.errno != errno.EADDRNOTAVAIL or len(made) == 1:
+                # A name has ::1, or all addresses have ::, where IPv6 is switched off, too.
+                if error.errno not in _ABSENT:
                     raise
-                made.pop().close()
-                continue
-            port = sock.getsockname()[1]
-            sock.listen(BACKLOG)
-            sock.setblocking(False)
+                absent = error
+            else:
+                port = made[0].getsockname()[1]
+        if not made:
+            raise absent or OSError(errno.EADDRNOTAVAIL, "the name has no address")
     except BaseException:
         for sock in made:
             sock.close()
         raise
     return made
+
+
+def _listening(family: int, address: tuple[Any, ...]) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(address)
+        sock.listen(BACKLOG)
+        sock.setblocking(False)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
 def _bind_unix(path: str) -> socket.socket:
