@@ -26,6 +26,7 @@ from aiospice.aio.keypool import KeyPool
 from aiospice.aio.serverlog import LINES_PER_SECOND, ServerLog
 from aiospice.aio.servershell import CLOSING_LIMIT
 from aiospice.proof.certificates import make_certificates
+from aiospice.server.config import Limits, ServerConfig
 from aiospice.server.doorkeeper import DoorLimits
 from aiospice.server.events import (
     ClientConnected,
@@ -154,16 +155,17 @@ async def test_who_only_looks_whether_somebody_listens_is_not_held_to_it() -> No
 
 
 async def test_links_that_are_left_after_their_key_cost_turns() -> None:
-    limits = DoorLimits()
-    async with serving() as server:
-        for _ in range(limits.failures * 10):
-            reader, writer = await dial(server)
-            writer.write(link_message())
-            if not await reader.read(16):
-                break
-            writer.close()
-        await eventually(lambda: server.status()["links"]["refused"]["failures"])
-        assert set(rules(server)) == {"left", "failures"}
+    door = DoorLimits(failures=1, failure_seconds=1e6)
+    async with serving(config=ServerConfig(limits=Limits(door=door))) as server:
+        reader, writer = await dial(server)
+        writer.write(link_message())
+        assert await reader.read(16)
+        writer.close()
+        await eventually(lambda: rules(server) == ["left"])
+        reader, writer = await dial(server)
+        assert not await reader.read()
+        writer.close()
+        await eventually(lambda: rules(server) == ["left", "failures"])
 
 
 async def test_clients_that_keep_refused_links_open_hold_a_bounded_number_of_sockets() -> None:

@@ -21,7 +21,7 @@ from aiospice.channels.server.inputs import (
     PointerPlaced,
 )
 from aiospice.channels.server.record import SoundRecorded
-from aiospice.errors import StateError
+from aiospice.errors import MissingProgram, StateError
 from aiospice.server.events import DeviceReadable, DeviceWritable
 from aiospice.server.guest import Guest, Host, dispatch
 
@@ -85,6 +85,7 @@ class Server:
         context: ssl.SSLContext | None,
         origins: tuple[str, ...],
         control: str | None,
+        opus: bool | None,
     ) -> None:
         """Listen everywhere or nowhere, then start the guest."""
         try:
@@ -108,6 +109,7 @@ class Server:
                 self._control = Control(self, control)
                 await self._control.start()
             self.guest.attach(self.host)
+            self._choose_sound(opus)
             if type(self.guest).monitors is not Guest.monitors:
                 self.host.takes_monitors()
         except BaseException:
@@ -119,6 +121,19 @@ class Server:
             _LOG.info("listening on %s", listener.address)
         self._life = asyncio.get_running_loop().create_task(self._live())
         self._shell.turn()
+
+    def _choose_sound(self, opus: bool | None) -> None:
+        """Pack sound as Opus where that can be done, if the guest has sound and may (``opus``)."""
+        core = self._shell.core
+        if opus is False or not (core.machine.has_sound or core.machine.has_record):
+            return
+        from aiospice.aio.opus import OpusCodecs, opus_works
+
+        if opus_works():
+            core.config = core.config._replace(opus=True)
+            self.host._codecs = OpusCodecs()
+        elif opus:
+            raise MissingProgram("Opus needs PyAV: pip install 'aiospice[video]'")
 
     async def _live(self) -> None:
         """Let the guest live; if it fails the server ends, and `wait_closed` says why."""
@@ -285,6 +300,7 @@ class serve:
     copy_paste, file_transfer: whether clients may use the clipboard, and send files.
     compression: ``auto``, ``off``, ``lz``, ``quic``, ``glz``, ``auto_lz``, ``auto_glz`` or ``lz4``.
     lossy, video: ``auto`` or ``never`` (``lossy`` also ``always``).
+    opus: sound leaves as Opus where the client takes it; None: if PyAV is there.
     name: of the machine, as clients show it; ``uuid``: its 16 bytes.
     control: path of a control socket (docs/control.md).
     config: a `ServerConfig` that the options above change.
@@ -313,6 +329,7 @@ class serve:
         password_once: bool = False,
         users: Mapping[str, SaslUser] | None = None,
         control: str | os.PathLike[str] | None = None,
+        opus: bool | None = None,
         config: ServerConfig | None = None,
         **settings: Any,
     ) -> None:
@@ -322,6 +339,7 @@ class serve:
         self._context = _context(self._listens, certificate, key, tls_ciphers)
         self._origins = tuple(origins)
         self._control = None if control is None else str(control)
+        self._opus = opus
         self._ticket = (password_expires, password_once)
         self._guest = guest
         self._server: Server | None = None
@@ -332,7 +350,7 @@ class serve:
         if expires is not None or once:
             at = None if expires is None else server._shell.now() + expires
             server._shell.core.set_password(self._config.password, expires_at=at, once=once)
-        await server._start(self._listens, self._context, self._origins, self._control)
+        await server._start(self._listens, self._context, self._origins, self._control, self._opus)
         return server
 
     def __await__(self) -> Generator[Any, None, Server]:

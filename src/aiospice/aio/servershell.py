@@ -138,9 +138,16 @@ class ServerShell:
         return self._pool
 
     def _computed(self, number: int, future: asyncio.Future[Any]) -> None:
-        if not future.cancelled() and not self._stopped:
-            self.core.computed(number, future.result(), self.now())
-            self.turn()
+        if future.cancelled() or self._stopped:
+            return
+        error = future.exception()
+        if error is not None:  # a mistake of ours: the client goes on without it
+            _LOG.error("a computation failed", exc_info=error)
+            result: Any = AiospiceError(f"a computation failed: {error!r}")
+        else:
+            result = future.result()
+        self.core.computed(number, result, self.now())
+        self.turn()
 
     def _key_made(self, number: int, key: bytes) -> bool:
         if number not in self._wires:

@@ -64,7 +64,8 @@ def _shown(group: Any) -> None:
     )
     group.add_argument("--size", metavar="WIDTHxHEIGHT", type=_size, help="of the screen")
     group.add_argument("--displays", metavar="N", type=int, help="how many screens")
-    group.add_argument("--folder", metavar="DIR", help="where files go that clients send")
+    group.add_argument("--folder", metavar="DIR", help="where files go, or the shell starts")
+    group.add_argument("--display", metavar="NAME", help="an X display that runs already")
     group.add_argument(
         "command", metavar="COMMAND", nargs="*", help="what the guest runs, behind --"
     )
@@ -219,6 +220,7 @@ def _guest(args: Namespace) -> Guest:
         "size": args.size,
         "displays": args.displays,
         "folder": args.folder,
+        "display": args.display,
         "command": args.command or None,
     }
     wanted = {name: value for name, value in given.items() if value is not None}

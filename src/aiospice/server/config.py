@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from aiospice.server.doorkeeper import DoorLimits
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -41,6 +43,8 @@ class Limits(NamedTuple):
     channels: int = 64
     #: Clients at a time, with ``on_second_client="share"``.
     clients: int = 1_000
+    #: What addresses that aren't in yet may have under way.
+    door: DoorLimits = DoorLimits()
 
 
 class ServerConfig(NamedTuple):

@@ -52,7 +52,7 @@ class Links:
 
     def __init__(self, config: ServerConfig, crypto: ServerCrypto) -> None:
         self.config = config
-        self.doorkeeper = Doorkeeper()
+        self.doorkeeper = Doorkeeper(config.limits.door)
         self.ticket = Ticket(config.password)
         self.connections: dict[int, Connection] = {}
         self._crypto = crypto
