@@ -142,27 +142,48 @@ def tighten(old, new, width, left, top, right, bottom, mask):
     other = new
     first = right
     last = left
-    above = -1
-    below = top
+    above = top
+    below = bottom
     with cython.nogil:
-        for y in range(top, bottom):
+        while above < below and not _row_differs(one, other, above * width, left, right, mask):
+            above += 1
+        while below > above and not _row_differs(
+            one, other, (below - 1) * width, left, right, mask
+        ):
+            below -= 1
+        for y in range(above, below):
             row = y * width
             x = left
-            while x < right and not (one[row + x] ^ other[row + x]) & mask:
+            while x < first and not (one[row + x] ^ other[row + x]) & mask:
                 x += 1
-            if x == right:
-                continue
-            if above < 0:
-                above = y
-            below = y + 1
-            if x < first:
-                first = x
+            first = x
             x = right
             while x > last and not (one[row + x - 1] ^ other[row + x - 1]) & mask:
                 x -= 1
-            if x > last:
-                last = x
-    return None if above < 0 else (first, above, last, below)
+            last = x
+    return None if above == below else (first, above, last, below)
+
+
+@cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
+@cython.locals(
+    one="const unsigned int[::1]",
+    other="const unsigned int[::1]",
+    row=cython.Py_ssize_t,
+    left=cython.Py_ssize_t,
+    right=cython.Py_ssize_t,
+    mask=cython.uint,
+    x=cython.Py_ssize_t,
+    differs=cython.uint,
+)
+@cython.returns(cython.bint)
+def _row_differs(one, other, row, left, right, mask):
+    differs = 0
+    for x in range(left, right):
+        differs |= one[row + x] ^ other[row + x]
+    return (differs & mask) != 0
 
 
 @cython.locals(

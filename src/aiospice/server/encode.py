@@ -55,7 +55,7 @@ class Encoded(NamedTuple):
     """A packed image: its type (a raw one if packing would only lengthen it) and its bytes."""
 
     type: int
-    data: bytes
+    data: bytes | bytearray
 
 
 class EncodeJob(NamedTuple):
@@ -65,7 +65,8 @@ class EncodeJob(NamedTuple):
     width: int
     height: int
     alpha: bool
-    pixels: bytes
+    #: Nobody writes to them any more.
+    pixels: bytes | bytearray
 
     def run(self) -> Encoded | AiospiceError:
         """Pack. A missing library is told, not raised."""
@@ -77,7 +78,7 @@ class EncodeJob(NamedTuple):
             return Encoded(self.method.type, data)
         return Encoded(RAW, self.pixels)
 
-    def _packed(self) -> bytes:
+    def _packed(self) -> bytes | bytearray:
         type, pixels, width, height = self.method.type, self.pixels, self.width, self.height
         if type == QUIC:
             from aiospice.codecs import quic
@@ -123,7 +124,13 @@ class Picture:
     __slots__ = ("alpha", "box", "forms", "id", "picture", "pixels", "surface")
 
     def __init__(
-        self, surface: int, box: Box, pixels: bytes, alpha: bool, id: int, picture: bool
+        self,
+        surface: int,
+        box: Box,
+        pixels: bytes | bytearray,
+        alpha: bool,
+        id: int,
+        picture: bool,
     ) -> None:
         self.surface = surface
         self.box = box

@@ -22,6 +22,8 @@ _WASTE = 2
 #: Pieces of rows that are looked for, and places where they are found.
 _ANCHORS = 64
 _HITS = 2048
+#: Pixels across of the columns in which moves up and down are looked for.
+_BAND = 96
 #: The smallest box (pixels) in which something is looked for.
 LEAST_PIXELS = 1 << 13
 
@@ -106,7 +108,7 @@ def find_move(old: memoryview, new: memoryview, width: int, box: Box, mask: int)
     """
     if size(box) < LEAST_PIXELS or box[2] - box[0] < 2 * TILE:
         return None
-    offset = _offset(old, new, width, box, mask)
+    offset = _upwards(old, new, width, box, mask) or _offset(old, new, width, box, mask)
     if offset is None:
         return None
     dx, dy = offset
@@ -128,6 +130,21 @@ def find_move(old: memoryview, new: memoryview, width: int, box: Box, mask: int)
     if size(target) < max(LEAST_PIXELS // 2, size(box) // 8):
         return None
     return Move(target, dx, dy)
+
+
+def _upwards(
+    old: memoryview, new: memoryview, width: int, box: Box, mask: int
+) -> tuple[int, int] | None:
+    """How far the box has moved up or down, looked for in a few columns of it: that is quick."""
+    left, top, right, bottom = box
+    if right - left < 2 * _BAND:
+        return None
+    for eighth in (1, 3, 5):
+        at = left + (right - left - _BAND) * eighth // 8
+        offset = _offset(old, new, width, (at, top, at + _BAND, bottom), mask)
+        if offset is not None and offset[0] == 0:
+            return offset
+    return None
 
 
 def _offset(

@@ -63,7 +63,7 @@ def draw_copy(
     id: int,
     type: int,
     flags: int,
-    data: bytes,
+    data: bytes | bytearray,
     *,
     alpha: bool = False,
     inflated: int = 0,

@@ -183,7 +183,7 @@ class Streams:
         stream.version = version
         stream.due = now + self._pause(stream, len(form.data))
         message = messages.StreamData(
-            id=stream.slot, multi_media_time=media_time(now), data=form.data
+            id=stream.slot, multi_media_time=media_time(now), data=bytes(form.data)
         )
         self.held.channel.send(message)
         return True

@@ -85,14 +85,14 @@ class Surface:
         self.shadow = None
         self.damage = []
 
-    def tight(self, box: Box) -> bytes:
-        """The published pixels of a box, rows with nothing between them."""
+    def tight(self, box: Box) -> bytearray:
+        """A copy of the published pixels of a box, rows with nothing between them."""
         assert self.shadow is not None
         width, height = box[2] - box[0], box[3] - box[1]
         pixels = bytearray(4 * width * height)
         whole = (0, 0, width, height)
         copy_rows(pixels, width, whole, self.shadow, self.width, box[0], box[1])
-        return bytes(pixels)
+        return pixels
 
     def accept(self, box: Box) -> None:
         """Publish the guest's pixels in a box."""
