@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,11 +12,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import aiospice
+
 if TYPE_CHECKING:
     from tests.conftest import PairFactory, QemuFactory
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
-TESTED = {"screenshot.py", "type_login.py", "stream_port.py", "watch_migrations.py"}
+TESTED = {
+    *("screenshot.py", "type_login.py", "stream_port.py", "watch_migrations.py"),
+    "paint.py",
+}
 
 
 async def start(name: str, *arguments: str, **environment: str) -> asyncio.subprocess.Process:
@@ -93,3 +99,27 @@ async def test_a_migration_is_told(qemu_pair: PairFactory) -> None:
     assert "migration-started" in told
     assert f"seamless: now at {pair.source.address}" in told
     assert "0 bytes at risk" in told
+
+
+async def test_a_sheet_is_painted_on() -> None:
+    process = await start("paint.py", "0")
+    assert process.stdout is not None
+    async with asyncio.timeout(60):
+        address = (await process.stdout.readline()).decode().strip()
+        async with aiospice.connect(address) as session:
+            port = await session.port("org.example.paint")
+            await session.mouse.drag(100, 100, 200, 100)
+            assert await port.readexactly(2) == b"1\n"
+            while (picture := await session.screenshot())[100, 200].tolist() != [255, 0, 0]:
+                await asyncio.sleep(0.05)
+            assert picture[90, 200].tolist() == [255, 255, 255]
+            await session.keyboard.press("space")
+            while (await session.screenshot() != 255).any():
+                await asyncio.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    await end(process)
+
+
+def test_the_page_shows_the_example_as_it_is() -> None:
+    text = (EXAMPLES / "paint.py").read_text()
+    assert f"```python\n{text}```" in (EXAMPLES.parent / "docs" / "guests.md").read_text()

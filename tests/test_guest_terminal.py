@@ -294,7 +294,7 @@ async def test_long_output_scrolls_and_can_be_looked_back_at() -> None:
 
 
 async def test_lines_that_come_one_by_one_are_moves() -> None:
-    async with running(size=(40, 8)) as stage:
+    async with running(size=(360, 120)) as stage:
         await stage.until("$")
         stage.type("for i in 1 2 3 4 5 6 7 8 9; do echo line $i; sleep 0.1; done\n")
         await stage.until("line 7", "line 8", "line 9", "$")

@@ -225,8 +225,8 @@ async def test_a_wrong_cookie_is_refused() -> None:
 @pytest.mark.peers
 async def test_it_ends_with_its_program_and_leaves_nothing() -> None:
     stage = Stage(X11Guest(["sh", "-c", "xsetroot -solid blue; sleep 0.5"], size=(320, 240)))
-    async with asyncio.timeout(30):
-        await stage.guest.run()
+    with pytest.raises(SessionLost, match="sh has ended, status 0"):
+        await asyncio.wait_for(stage.guest.run(), 30)
     assert stage.guest._server is not None
     assert not os.path.exists(stage.guest.environment["XAUTHORITY"])
     process = stage.guest._server._process

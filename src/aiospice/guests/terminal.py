@@ -45,11 +45,20 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor"}
 
 
+def _fitting(width: int, height: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return the nearest size in pixels that a terminal can have, and its columns and rows."""
+    columns = min(max(width // CELL_WIDTH, SMALLEST[0]), LARGEST[0])
+    rows = min(max(height // CELL_HEIGHT, SMALLEST[1]), LARGEST[1])
+    width = min(max(width, columns * CELL_WIDTH), (columns + 1) * CELL_WIDTH - 1)
+    height = min(max(height, rows * CELL_HEIGHT), (rows + 1) * CELL_HEIGHT - 1)
+    return (width, height), (columns, rows)
+
+
 class TerminalGuest(Guest):
     """A terminal.
 
-    ``command``: the program and its arguments; None: the user's shell. ``size``: columns and rows
-    until a client asks for others. ``environment``, ``folder``: of the program; None: as here.
+    ``command``: the program and its arguments; None: the user's shell. ``size``: in pixels, until
+    a client asks for another. ``environment``, ``folder``: of the program; None: as here.
     ``again``: when the program has ended, Enter starts it again; else `run` returns.
     """
 
@@ -60,7 +69,7 @@ class TerminalGuest(Guest):
         self,
         command: Sequence[str] | None = None,
         *,
-        size: tuple[int, int] = (80, 24),
+        size: tuple[int, int] = (80 * CELL_WIDTH, 24 * CELL_HEIGHT),
         environment: Mapping[str, str] | None = None,
         folder: str | None = None,
         again: bool = True,
@@ -69,7 +78,8 @@ class TerminalGuest(Guest):
         self.environment = _environment() if environment is None else dict(environment)
         self.folder = folder
         self.again = again
-        self.screen = TerminalScreen(*size, self._send)
+        self._size, (columns, rows) = _fitting(*size)
+        self.screen = TerminalScreen(columns, rows, self._send)
         self.keyboard = Keyboard()
         #: How many lines of the history are looked back at.
         self.back = 0
@@ -86,7 +96,7 @@ class TerminalGuest(Guest):
         """The server has started."""
         self.host = host
         self._view = TerminalView(host.display(0))
-        self._view.resize(self.screen.columns * CELL_WIDTH, self.screen.lines * CELL_HEIGHT)
+        self._view.resize(*self._size)
         host.set_cursor(scenery.beam(), 3, 8)
         self.agent = AgentEnd(host.agent(), self, lambda what: None)
         self.show()
@@ -289,19 +299,15 @@ class TerminalGuest(Guest):
 
     def resize(self, width: int, height: int) -> None:
         """Take a size in pixels, as far as it is one that a terminal can have."""
-        columns = min(max(width // CELL_WIDTH, SMALLEST[0]), LARGEST[0])
-        rows = min(max(height // CELL_HEIGHT, SMALLEST[1]), LARGEST[1])
-        most = (LARGEST[0] + 1) * CELL_WIDTH - 1, (LARGEST[1] + 1) * CELL_HEIGHT - 1
-        width = min(max(width, columns * CELL_WIDTH), most[0])
-        height = min(max(height, rows * CELL_HEIGHT), most[1])
-        if (width, height) == self._view.size:
+        size, (columns, rows) = _fitting(width, height)
+        if size == self._view.size:
             return
         self.back = 0
         self._selection.clear()
         self.screen.resize(rows, columns)
         if self._child is not None:
             self._child.resize(columns, rows)
-        self._view.resize(width, height)
+        self._view.resize(*size)
         self.show()
 
     def client_disconnected(self, client: int) -> None:

@@ -11,7 +11,7 @@ import logging
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from aiospice.errors import LocalError
+from aiospice.errors import LocalError, SessionLost
 from aiospice.guests.keys import Keyboard, x_keycode
 from aiospice.guests.xscreen import Input, News, XScreen
 from aiospice.guests.xvfb import Xvfb, end_process, start_program
@@ -40,7 +40,8 @@ class X11Guest(Guest):
 
     ``command``: the program to run and its arguments (xterm), None with ``display``: none.
     ``display``: a display that runs, such as ``:0``; None: an Xvfb is started, of the given
-    ``size``, which clients may change up to ``largest``. `run` returns when the program has ended.
+    ``size``, which clients may change up to ``largest``. When the program has ended, `run` raises
+    `SessionLost`, which says so.
     """
 
     name: ClassVar[str] = "x11"
@@ -104,6 +105,8 @@ class X11Guest(Guest):
                 (result,) = await asyncio.gather(showing, return_exceptions=True)
             if isinstance(result, Exception):
                 raise result
+            if program is not None:
+                raise SessionLost(f"{self.command[0]} has ended, status {program.returncode}")
         finally:
             await self._finish(program)
 
@@ -121,8 +124,7 @@ class X11Guest(Guest):
         if program is None:
             await asyncio.Event().wait()
         else:
-            status = await program.wait()
-            _log.info("%s has ended with status %d", self.command[0], status)
+            await program.wait()
 
     async def _finish(self, program: asyncio.subprocess.Process | None) -> None:
         screen, self._screen = self._screen, None
