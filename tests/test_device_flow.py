@@ -10,12 +10,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.server_pair import PairClient, ServerPair
+from tests.server_pair import PIPE, PairClient, ServerPair
 
+from aiospice.channels import tokens
 from aiospice.channels import vmc as vmc_channel
 from aiospice.channels.main import AGENT_RETURN, AGENT_WINDOW, AgentDataReceived
 from aiospice.channels.smartcard import CardMessageReceived
 from aiospice.channels.vmc import CHUNK_BYTES, DeviceData, VmcChannel
+from aiospice.client.connections import CHANNEL_CAPS
 from aiospice.devices.rules import AGENT, SMARTCARD, VMC
 from aiospice.server.config import ServerConfig
 from aiospice.server.events import (
@@ -27,6 +29,7 @@ from aiospice.server.events import (
 from aiospice.server.guest import HostDevice
 from aiospice.wire import main, smartcard, vmc
 from aiospice.wire.agent_stream import CHUNK_HEADER, HEADER, MAX_AGENT_DATA, pack_message
+from aiospice.wire.caps import VmcCap
 from aiospice.wire.smartcard import DEVICE_HEADER, CardMessage
 from aiospice.wire.tokens import LEAST_MESSAGE
 
@@ -174,6 +177,59 @@ def test_what_is_stopped_does_not_stop_what_needs_no_token() -> None:
     device.opened = True
     pair.run()
     assert channel.gate_open
+
+
+# -- clients without tokens, as upstream's -------------------------------------------------------
+
+
+@pytest.fixture
+def without_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(CHANNEL_CAPS, 10, (VmcCap.DATA_COMPRESS_LZ4,))
+    monkeypatch.setattr(tokens, "TOKENS", 40)
+
+
+@pytest.mark.usefixtures("without_tokens")
+@pytest.mark.parametrize(
+    ("size", "messages"), [(1000, VMC.self_tokens), (CHUNK_BYTES, VMC.unread // CHUNK_BYTES)]
+)
+def test_the_socket_of_a_client_without_tokens_is_paused_after_so_many_messages(
+    size: int, messages: int
+) -> None:
+    pair, device, client = stage("port")
+    channel: VmcChannel = client.channel(*device.key)
+    assert channel.flow is None
+    sent = numbers(messages + 300, size)
+    for at in range(0, len(sent), size):
+        channel.write(sent[at : at + size])
+    pair.run()
+    assert device.readable == messages * size
+    assert pair.pipe(device.key).server_paused
+    got = device.read(10 * size)
+    pair.run()
+    assert device.readable == messages * size
+    while data := device.read():
+        got += data
+        pair.run()
+    assert got == sent
+    assert not pair.pipe(device.key).server_paused
+
+
+@pytest.mark.usefixtures("without_tokens")
+def test_a_client_without_tokens_that_does_not_read_its_socket_stops_the_guest() -> None:
+    pair, device, client = stage("port")
+    client.deaf = {10}
+    sent = numbers(400)
+    done = 0
+    while taken := device.write(sent[done:]):
+        done += taken
+        pair.run()
+    assert done < VMC.outgoing_bytes + PIPE + (512 << 10)
+    client.deaf = set()
+    pair.run()
+    while done < len(sent):
+        done += device.write(sent[done:])
+        pair.run()
+    assert data_of(client) == sent
 
 
 # -- smartcard ---------------------------------------------------------------------------------

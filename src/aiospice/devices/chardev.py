@@ -353,9 +353,14 @@ class CharDevice:
         known = self.clients.get(client)
         if known is None or known.flow_control:
             return _ANY
-        if self.draining:
-            return _ANY if self.unread_bytes < _DRAIN_BYTES else 0
-        return self.self_tokens if self.unread_bytes < self.rules.unread else 0
+        if not self.room():
+            return 0
+        return _ANY if self.draining else self.self_tokens
+
+    def room(self) -> int:
+        """How many bytes of a client without tokens may be read now, the last message whole."""
+        limit = _DRAIN_BYTES if self.draining else self.rules.unread
+        return max(0, limit - self.unread_bytes)
 
     def server_writes(self, data: bytes, *, token: bool = True) -> bool:
         """Bytes of the server's own; False if a self token is needed and none is there."""

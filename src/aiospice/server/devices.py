@@ -305,7 +305,7 @@ class Devices:
             if client.outgoing:
                 self._wants(session.connections[device.key])
             if isinstance(channel, DeviceServer):
-                channel.allow(core.credit(client.id))
+                channel.allow(core.credit(client.id), core.room())
                 self._reading_changed(session.connections[device.key], channel)
         self._tell_guest(device)
 

@@ -31,8 +31,6 @@ __all__ = [
     "VmcServer",
 ]
 
-#: Bytes of data that are read from a client without tokens until the session says more.
-READ_AT_ONCE = 1 << 20
 #: Data of so many bytes is worth compressing (``COMPRESS_THRESHOLD`` of spice-server 1000).
 COMPRESS_FROM = 1001
 _DATA = vmc.Data.number
@@ -72,17 +70,15 @@ class DeviceServer(ServerChannel):
     def __init__(self, key: Key, framing: Framing, client_caps: tuple[int, ...] = ()) -> None:
         super().__init__(key, framing, client_caps)
         self.flow_control = has(client_caps, TOKENS)
-        #: Messages of data that may still be read.
-        self.allowed = 0
-        self._read_bytes = 0
+        #: Messages of data that may still be read, and bytes in them.
+        self.allowed = self.allowed_bytes = 0
         #: Data that was taken last: the end of each message, counted in bytes of the connection.
         self._leaving: deque[tuple[int, bytes]] = deque()
         self.taken_bytes = 0
 
-    def allow(self, messages: int) -> None:
-        """So many messages of data may be read from now on; the session reads on if there are."""
-        self.allowed = messages
-        self._read_bytes = 0
+    def allow(self, messages: int, size: int) -> None:
+        """So many messages of data, and bytes in them, may be read; the session reads on then."""
+        self.allowed, self.allowed_bytes = messages, size
         self.reading_paused = messages <= 0 and not self.flow_control
 
     def give(self, count: int, size: int) -> None:
@@ -92,8 +88,8 @@ class DeviceServer(ServerChannel):
     def _read_one(self, size: int) -> None:
         """A message with so many bytes of data has been read."""
         self.allowed -= 1
-        self._read_bytes += size
-        if self.allowed <= 0 or self._read_bytes > READ_AT_ONCE:
+        self.allowed_bytes -= size
+        if self.allowed <= 0 or self.allowed_bytes <= 0:
             self.reading_paused = not self.flow_control
 
     def _on_tokens(self, message: vmc.ClientTokens) -> None:
