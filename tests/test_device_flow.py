@@ -283,7 +283,7 @@ def agent_pair(cut: int = 0) -> tuple[ServerPair, HostDevice, PairClient]:
     pair = ServerPair(cut=cut)
     device = pair.host.agent()
     device.opened = True
-    return pair, device, pair.client()
+    return pair, device, pair.client(agent=False)
 
 
 def test_an_agent_that_does_not_read_stops_the_client_after_10_messages(cut: int) -> None:

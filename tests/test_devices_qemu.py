@@ -425,7 +425,7 @@ async def test_the_agents_stream_keeps_to_its_tokens(qemu_factory: QemuFactory) 
     spice-server's hand-over takes for impossible and ends QEMU.)
     """
     qemu = await qemu_factory(**behind_a_serial_port("spicevmc", "vdagent"))
-    async with aiospice.connect(qemu.address) as session:
+    async with aiospice.connect(qemu.address, agent=False) as session:
         channel = session._shell.core.main_channel()
         assert channel is not None
         assert channel.agent_connected
