@@ -57,7 +57,8 @@ async def run(*words: str, **environment: str) -> asyncio.subprocess.Process:
 async def served(*words: str, count: int = 1, **environment: str) -> AsyncIterator[Program]:
     """``aiospice serve`` with these words, once it has told ``count`` addresses."""
     async with asyncio.timeout(60):
-        process = await run("serve", "--guest", KEYS, *words, **environment)
+        guest = () if "--guest" in words else ("--guest", KEYS)
+        process = await run("serve", *guest, *words, **environment)
         try:
             assert process.stdout is not None
             lines = [(await process.stdout.readline()).decode().strip() for _ in range(count)]
@@ -260,3 +261,22 @@ def test_the_guests_are_those_of_the_page() -> None:
 
 def test_an_address_error_has_the_status_of_usage() -> None:
     assert AddressError("").exit_status == 2
+
+
+@pytest.mark.parametrize("guest", ["demo", "terminal"])
+async def test_the_guests_that_come_along_are_shown(guest: str, tmp_path: Path) -> None:
+    words = ["--guest", guest, "--listen", "127.0.0.1:0", "--folder", str(tmp_path)]
+    words += ["--size", "640x480" if guest == "demo" else "40x10"]
+    async with served(*words, AIOSPICE_PASSWORD="x") as program:
+        async with aiospice.connect(program.addresses[0], password="x") as session:
+            height, width, _ = (await session.screenshot()).shape
+            assert (width, height) == (640, 480) if guest == "demo" else width % 40 == 0
+        assert (await program.end())[0] == 0
+
+
+def test_a_shell_is_not_served_without_a_password(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AIOSPICE_PASSWORD", raising=False)
+    assert main(["serve", "--guest", "terminal", "--listen", "127.0.0.1:0"]) == 2
+    assert "always needs a password" in capfd.readouterr().err
