@@ -23,6 +23,7 @@ from tests.serve_rig import (
 
 import aiospice
 from aiospice.aio.keypool import KeyPool
+from aiospice.aio.listen import READ_BYTES
 from aiospice.aio.serverlog import LINES_PER_SECOND, ServerLog
 from aiospice.aio.servershell import CLOSING_LIMIT
 from aiospice.proof.certificates import make_certificates
@@ -34,6 +35,7 @@ from aiospice.server.events import (
     ClientRefused,
     ServerChannelClosed,
 )
+from aiospice.wire import inputs
 
 # Keys
 
@@ -181,6 +183,33 @@ async def test_clients_that_keep_refused_links_open_hold_a_bounded_number_of_soc
         for writer in held:
             writer.transport.abort()
         await eventually(lambda: server.status()["sockets"] == {"open": 0, "closing": 0})
+
+
+async def test_a_client_that_floods_is_read_in_small_pieces_while_others_go_on() -> None:
+    guest = KeysGuest()
+    async with (
+        serving(guest, on_second_client="share") as server,
+        aiospice.connect(server.addresses[0]) as flooder,
+        aiospice.connect(server.addresses[0]) as other,
+    ):
+        core, sizes = server._shell.core, []
+        real = core.received
+
+        def received(number: int, data: bytes, now: float) -> None:
+            sizes.append(len(data))
+            real(number, data, now)
+
+        core.received = received  # type: ignore[method-assign]
+        channel = flooder._shell.core.channels[3, 0]
+        for _ in range(20_000):
+            channel.send(inputs.MouseMotion(dx=1, dy=1, buttons_state=0))
+        flooder._shell.turn()
+        before = len(sizes)
+        await other.keyboard.type("a")
+        await eventually(lambda: 0x1E in guest.keys)
+        await eventually(lambda: not channel.wants_to_send)
+        assert len(sizes) > before
+        assert max(sizes) <= READ_BYTES
 
 
 async def test_a_client_that_resets_its_connections_is_gone_at_once() -> None:

@@ -34,6 +34,9 @@ _AT_ONCE = 16
 #: How long nothing is accepted after the system has run out of descriptors or memory, in seconds.
 _PAUSE_SECONDS = 0.5
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+#: Bytes read from a client at a time: what one client floods the server with must not hold up the
+#: others for long, and reading 16 KiB of the smallest messages takes some milliseconds.
+READ_BYTES = 16 * 1024
 _ABSENT = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 _PLAIN, _TLS, _UNIX, _WS, _WSS = "spice", "spice+tls", "spice+unix", "ws", "wss"
 _SCHEMES = (_PLAIN, _TLS, _UNIX, _WS, _WSS)
@@ -224,6 +227,11 @@ class ServerTransport(Transport):
     """A connection that a client has made."""
 
     _peer = "client"
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if hasattr(transport, "max_size"):  # of asyncio's own loop
+            transport.max_size = READ_BYTES
+        super().connection_made(transport)
 
     async def attach(self, sock: socket.socket) -> None:
         """Take the socket and go through the handshakes; then the handler is called.
