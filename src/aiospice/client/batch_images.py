@@ -2,7 +2,8 @@
 """The rows of the image of a common draw: decoded, from a cache, or where they came.
 
 Compiled where possible, the same file where not; `aiospice.client.batch` draws with it. Whatever
-isn't an ordinary small image of 32 bit gives None, with no cache and no window changed.
+isn't an ordinary image of 32 bit gives None, with no cache and no window changed. What is unpacked
+quickly (LZ, GLZ, LZ4) may be as large as a screen: a thread for it would cost more than it gains.
 
 What a job has by place, for the draw and for the image:
 
@@ -22,6 +23,7 @@ except ImportError:
 if cython.compiled:
     from cython.cimports.aiospice.client.peek import big, u32
     from cython.cimports.aiospice.codecs.glz_window import decode_small as decode_glz
+    from cython.cimports.aiospice.codecs.lz4_unpack import _unpack as unpack_lz4
     from cython.cimports.aiospice.codecs.lz_unpack import _unpack as unpack
     from cython.cimports.aiospice.codecs.quic_small import Scratch as _Scratch
     from cython.cimports.aiospice.codecs.quic_small import decode_small
@@ -43,6 +45,8 @@ _DESCRIPTOR: cython.int = 18
 _BITMAP: cython.int = 18
 #: Pixels of a packed image that is unpacked here; `Scratch` has room for as many.
 _SMALL: cython.int = 65536
+#: The same for what is unpacked at a GB of pixels a second or more: some ms of work.
+_LARGE: cython.int = 1 << 21 if cython.compiled else 65536
 #: Types of images, in the order of ``tally``.
 NAMES = ("BITMAP", "QUIC", "LZ_RGB", "GLZ_RGB", "FROM_CACHE", "JPEG", "ZLIB_GLZ_RGB", "LZ4")
 
@@ -117,19 +121,24 @@ def _quic(view, at, size, scratch, job):
 )
 @cython.returns(cython.bint)
 def _lz(view, at, size, scratch, place, job):
-    """Decode an LZ image of pixels into the scratch; False if it isn't small and ordinary."""
+    """Decode an LZ image of pixels into the scratch's rows; False if it isn't ordinary."""
     if size <= 28 or big(view, at) != 0x20205A4C or big(view, at + 4) != 0x00010001:
         return False
     type, columns, rows = big(view, at + 8), big(view, at + 12), big(view, at + 16)
-    if (type != 8 and type != 9) or columns < 1 or rows < 1 or columns > _SMALL:
+    if (type != 8 and type != 9) or columns < 1 or rows < 1 or columns > _LARGE:
         return False
-    if columns * rows > _SMALL or big(view, at + 20) != 4 * columns or big(view, at + 24) > 1:
+    if columns * rows > _LARGE or big(view, at + 20) != 4 * columns or big(view, at + 24) > 1:
         return False
+    # What stands for less can't be an image of that size, and no room is made for it.
+    if columns * rows > 255 * size:
+        return False
+    if 4 * columns * rows > len(scratch.rows):
+        scratch.make_room(4 * columns * rows)
     place[0] = at + 28
     try:
-        status = unpack(view, place, scratch.pixels, columns * rows, 4)
+        status = unpack(view, place, scratch.rows, columns * rows, 4)
         if status == 0 and type == 9:
-            status = unpack(view, place, scratch.pixels, columns * rows, 1)
+            status = unpack(view, place, scratch.rows, columns * rows, 1)
     except IndexError:
         return False
     if status or place[0] != at + size:
@@ -199,12 +208,25 @@ def _glz(job, columns, rows, type, found):
     columns="long long",
     rows="long long",
     job="long long[::1]",
+    scratch=_Scratch,
 )
 def _lz4(data, view, at, size, columns, rows, reader, job):
-    """The pixels of an LZ4 image of one block; None if it isn't one, or damaged."""
-    if size < 7 or (view[at + 1] != 8 and view[at + 1] != 9) or big(view, at + 2) != size - 6:
+    """The pixels of an LZ4 image; None if it isn't an ordinary one, or damaged."""
+    if size < 7 or (view[at + 1] != 8 and view[at + 1] != 9) or columns * rows < 1:
         return None
-    found = reader.unpack_block(data[at + 6 : at + size], 4 * columns * rows)
+    if 4 * columns * rows > 255 * size:
+        return None
+    if cython.compiled:
+        scratch = reader.scratch or reader.make_scratch()
+        if 4 * columns * rows > len(scratch.rows):
+            scratch.make_room(4 * columns * rows)
+        found = None
+        if unpack_lz4(view, at + 2, at + size, scratch.rows, 4 * columns * rows, rows):
+            found = scratch.rows
+    elif big(view, at + 2) == size - 6:  # the library is quicker then
+        found = reader.unpack_block(data[at + 6 : at + size], 4 * columns * rows)
+    else:
+        found = None
     if found is not None:
         _tight(job, columns, rows, view[at + 1] == 9)
         job[10] = view[at]
@@ -224,6 +246,7 @@ def _lz4(data, view, at, size, columns, rows, reader, job):
     scratch=_Scratch,
     columns="long long",
     rows="long long",
+    limit="long long",
 )
 def _packed(data, view, image, left, job, place, reader):
     """What a packed image at ``image`` is drawn from, its rows in ``job``; None: it is unusual.
@@ -233,7 +256,8 @@ def _packed(data, view, image, left, job, place, reader):
     type = view[image + 8]
     columns, rows = u32(view, image + 10), u32(view, image + 14)
     at = image + _DESCRIPTOR + (8 if type == 107 else 4)
-    if left < at - image or columns > _SMALL or columns * rows > _SMALL:
+    limit = _LARGE if type == 101 or type == 102 or type == 109 else _SMALL
+    if left < at - image or columns > limit or columns * rows > limit:
         return None
     size = u32(view, at - 4)
     job[9], job[15] = rows, columns
@@ -250,7 +274,7 @@ def _packed(data, view, image, left, job, place, reader):
         return _glz(job, columns, rows, stream[8], found) if found else None
     if type == 109:
         found = _lz4(data, view, at, size, columns, rows, reader, job)
-        if found is not None:
+        if found is not None or columns * rows > _SMALL:
             return found
     if type == 105 or type == 109:
         found = reader.quick(type, columns, rows, bytes(data[at : at + size]))
@@ -263,7 +287,9 @@ def _packed(data, view, image, left, job, place, reader):
         usual = _quic(view, at, size, scratch, job)
     else:
         usual = _lz(view, at, size, scratch, place, job)
-    return scratch.pixels if usual and job[15] == columns and job[9] == rows else None
+    if not usual or job[15] != columns or job[9] != rows:
+        return None
+    return scratch.pixels if type == 1 else scratch.rows
 
 
 @cython.cfunc

@@ -107,6 +107,7 @@ def decode(data: Buffer, window: GlzWindow) -> Decoded | NeedsImage:
     if isinstance(needs, NeedsImage):
         return needs
     window.add(header.id, header.window, out)
+    window.lend(header.id)
     format = ARGB if header.type == RGBA else XRGB
     if header.top_down:
         return Decoded(width, height, format, out, 0, 4 * width)

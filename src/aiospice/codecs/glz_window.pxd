@@ -5,6 +5,9 @@ cdef class GlzWindow:
     cdef readonly long long pixels
     cdef dict _images
     cdef dict _windows
+    cdef set _lent
+    cdef list _spare
+    cdef long long _spare_bytes
     cdef long long _next
     cdef long long _oldest
     cdef long long[::1] _table
@@ -17,6 +20,7 @@ cdef class GlzWindow:
     cpdef fetch(self, long long image_id, Py_ssize_t place)
     cdef _drop(self, long long oldest)
     cdef _forget(self, long long image_id)
+    cdef bytearray _room(self, Py_ssize_t size)
 
 
 cpdef decode_small(

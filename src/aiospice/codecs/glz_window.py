@@ -24,6 +24,7 @@ else:
 
 if cython.compiled:
     from cython.cimports.aiospice.codecs.lz_unpack import _unpack_shared as unpack_shared
+    from cython.cimports.cpython.bytearray import PyByteArray_FromStringAndSize
 else:
     from aiospice.codecs.lz_unpack import unpack_shared
 
@@ -34,7 +35,10 @@ MAX_IMAGES = 1 << 16
 _REASONS = ("", "a copy from outside of an image", "more pixels than the image has")
 _RGB16, _RGBA = 6, 9
 #: Pixels of an image that `decode_small` takes.
-_SMALL = 65536
+_SMALL = 1 << 21 if cython.compiled else 65536
+#: Bytes from which on the room of an image that has left is worth keeping for the next one, since
+#: the pages of new room have to be cleared; and how much of such room is kept at most.
+_SPARE_LEAST, _SPARE_MOST = 1 << 15, 1 << 23
 
 
 class NeedsImage(NamedTuple):
@@ -63,12 +67,15 @@ class GlzWindow:
         self.pixels = 0
         self._images = {}
         self._windows = {}  # by id, the oldest that it may copy from
+        self._lent = set()  # images whose pixels others have, too
         self._next = 0  # all before this have come; servers begin with 0
         self._oldest = 0  # all before this have left
         self._forget_places()
 
     def _forget_places(self):
         """Where the pixels of images are is another thing in each process."""
+        self._spare = []
+        self._spare_bytes = 0
         self._table = memoryview(array("q", (NO_IMAGE, 0, 0)) * SLOTS)
         self._views = [None] * SLOTS
         self._item = memoryview(array("q", bytes(32)))
@@ -76,12 +83,15 @@ class GlzWindow:
 
     def __reduce__(self):
         """Pickle all but places in memory."""
-        state = (self.pixels, self._images, self._windows, self._next, self._oldest)
+        state = (
+            *(self.pixels, self._images, self._windows, self._lent),
+            *(self._next, self._oldest),
+        )
         return GlzWindow, (self.limit,), state
 
     def __setstate__(self, state):
         """As it was."""
-        self.pixels, self._images, self._windows, self._next, self._oldest = state
+        self.pixels, self._images, self._windows, self._lent, self._next, self._oldest = state
 
     def __len__(self):
         """Images that are kept."""
@@ -142,13 +152,36 @@ class GlzWindow:
                 self._forget(known)
             known += 1
 
+    def lend(self, image_id):
+        """The caller keeps the pixels of an image: they are never written to again."""
+        self._lent.add(image_id)
+
     def _forget(self, image_id):
-        self.pixels -= len(self._images.pop(image_id)) // 4
+        pixels = self._images.pop(image_id)
+        self.pixels -= len(pixels) // 4
         del self._windows[image_id]
         slot = image_id % SLOTS
         if self._table[3 * slot] == image_id:
             self._table[3 * slot] = NO_IMAGE
             self._views[slot] = None
+        if image_id in self._lent:
+            self._lent.discard(image_id)
+        elif len(pixels) >= _SPARE_LEAST:
+            self._spare.append(pixels)
+            self._spare_bytes += len(pixels)
+            while self._spare_bytes > _SPARE_MOST:
+                self._spare_bytes -= len(self._spare.pop(0))
+
+    def _room(self, size):
+        """Room for the pixels of an image; what is in it is of no use."""
+        if size >= _SPARE_LEAST:
+            for place, pixels in enumerate(self._spare):
+                if len(pixels) == size:
+                    self._spare_bytes -= size
+                    return self._spare.pop(place)
+        if cython.compiled:
+            return PyByteArray_FromStringAndSize(cython.NULL, size)
+        return bytearray(size)
 
     def _shrink(self, newest):
         while self.pixels > 4 * self.limit or len(self._images) > MAX_IMAGES:
@@ -291,7 +324,9 @@ def decode_small(window, data, start, size, width, height):
     before = _u32(data, start + 29)
     if before > image_id or image_id in window._images:
         return None
-    out = bytearray(4 * width * height)
+    if width * height > 255 * size:
+        return None
+    out = window._room(4 * width * height)
     if _unpack_small(window, data, start + 33, out, type, image_id) != 0:
         return None
     if window._place[0] > start + size:
