@@ -37,6 +37,7 @@ class Event:
     """Base of all events. What is the peer's text in them must be escaped before a terminal."""
 
     _names: ClassVar[tuple[str, ...]] = ()
+    _all: ClassVar[frozenset[str]] = frozenset()
     #: When it happened, in seconds since 1970; None until a shell has seen it. Not compared.
     at: ClassVar[float | None] = None
 
@@ -45,9 +46,13 @@ class Event:
         cls._names += tuple(
             name for name, kind in own.items() if not str(kind).startswith("ClassVar")
         )
+        cls._all = frozenset(cls._names)
 
     def __init__(self, **values: Any) -> None:
         mine = self.__dict__
+        if values.keys() == self._all:
+            mine.update(values)
+            return
         for name in self._names:
             if name in values:
                 mine[name] = values.pop(name)

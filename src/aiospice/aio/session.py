@@ -78,7 +78,9 @@ def _merged(first: Any, second: Any) -> Event | None:
     left, top = min(first.x, second.x), min(first.y, second.y)
     right = max(first.x + first.width, second.x + second.width)
     bottom = max(first.y + first.height, second.y + second.height)
-    merged: Event = first.replace(x=left, y=top, width=right - left, height=bottom - top)
+    merged: Event = type(first)(
+        display=first.display, x=left, y=top, width=right - left, height=bottom - top
+    )
     merged.stamp(second.at)
     return merged
 

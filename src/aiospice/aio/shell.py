@@ -120,7 +120,8 @@ class Shell:
                 for effect in self.core.effects():
                     self._do(effect)
                 for wire in list(self._wires.values()):
-                    self._pump(wire)
+                    if self.core.wants_to_send(wire.number):
+                        self._pump(wire)
                 for event in self.core.events():
                     event.stamp(self._epoch + self.now())
                     self._on_event(event)
@@ -246,6 +247,8 @@ class Shell:
             transport.write(data)
             if self._capture is not None:
                 self._record_sent(wire.number, data, secret_from)
+            if not self.core.wants_to_send(wire.number):
+                break
 
     def _record_sent(self, number: int, data: bytes, secret_from: int) -> None:
         assert self._capture is not None

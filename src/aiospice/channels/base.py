@@ -31,7 +31,7 @@ from aiospice.errors import AiospiceError, RemoteProtocolError
 from aiospice.wire import common
 from aiospice.wire.channels import channel_name
 from aiospice.wire.header import pack_header, read_sub_messages
-from aiospice.wire.message import SERVER, Message
+from aiospice.wire.message import CLIENT, SERVER, Message
 from aiospice.wire.registry import find, message_name
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ ANSWER_LIMIT = 10_000
 #: Answers that leave together, unless they are long.
 ANSWERS_AT_ONCE = 64
 _SHORT = 64
+_ACK = common.Ack().body()
 _MIGRATE = common.Migrate.number
 _MIGRATE_DATA = common.MigrateData.number
 
@@ -115,9 +116,12 @@ class ClientChannel:
 
     def _send_first(self, message: Message) -> None:
         """Answer ahead of the queue, on this connection or never."""
+        self._answer_first(message.number, message.body())
+
+    def _answer_first(self, number: int, body: bytes) -> None:
         if len(self._urgent) >= ANSWER_LIMIT:
-            self._asks_too_much(message)
-        self._urgent.append((message.number, message.body()))
+            self._asks_too_much(number)
+        self._urgent.append((number, body))
 
     def _reply(self, message: Message) -> None:
         """Answer in the queue, behind what has been sent."""
@@ -125,13 +129,13 @@ class ClientChannel:
         if len(self._queue) >= ANSWER_LIMIT:
             waiting = sum(1 for queued, _ in self._queue if queued == number)
             if waiting >= ANSWER_LIMIT:
-                self._asks_too_much(message)
+                self._asks_too_much(number)
         self.send(message)
 
-    def _asks_too_much(self, message: Message) -> None:
+    def _asks_too_much(self, number: int) -> None:
+        name = message_name(self.key[0], CLIENT, number)
         raise RemoteProtocolError(
-            f"the server asks and does not read: {ANSWER_LIMIT} answers "
-            f"({type(message).__name__}) wait for it"
+            f"the server asks and does not read: {ANSWER_LIMIT} answers ({name}) wait for it"
         )
 
     @property
@@ -139,7 +143,7 @@ class ClientChannel:
         """Whether `take` would give something now."""
         if self.phase is ChannelPhase.CLOSED:
             return False
-        return bool(self._urgent or self._queue_may_leave())
+        return bool(self._urgent) or (bool(self._queue) and self._queue_may_leave())
 
     def _queue_may_leave(self) -> bool:
         may = self.phase is ChannelPhase.OPEN and self.gate_open and not self.suspended
@@ -186,6 +190,8 @@ class ClientChannel:
                 if self._parts:
                     self._next_part()
                     continue
+                if self.framing.drained:
+                    break
                 if self.phase is ChannelPhase.FROZEN:
                     break  # the source may still cancel, and go on here before we know of it
                 if self.phase is ChannelPhase.OPEN and self._take_run():
@@ -241,7 +247,7 @@ class ClientChannel:
             while self._ack_left <= 0:
                 self._ack_left += self._ack_window
                 if self.phase is ChannelPhase.OPEN:
-                    self._send_first(common.Ack())
+                    self._answer_first(common.Ack.number, _ACK)
 
     def _message(self, number: int, body: bytes) -> None:
         if self.phase is ChannelPhase.AWAITING_DATA and number != _MIGRATE_DATA:

@@ -84,6 +84,11 @@ class Framing:
             self._later, self._later_start = b"", 0
 
     @property
+    def drained(self) -> bool:
+        """Nothing has come that isn't cut into messages yet."""
+        return self.start == len(self.buffer) and not self._later
+
+    @property
     def buffered(self) -> int:
         """Bytes that have come and aren't cut into messages yet."""
         return len(self.buffer) - self.start + len(self._later) - self._later_start

@@ -177,6 +177,9 @@ class Moving(Connections, ABC):
 
     def _answer(self) -> None:
         """Pass on what the migration core has to say to the source, and to the world."""
+        migration = self.migration
+        if not (migration.answers or migration.effects or migration.events):
+            return
         channel = self.channels.get(MAIN)
         for message in self.migration.answers:
             if channel is not None:
@@ -490,8 +493,8 @@ class Moving(Connections, ABC):
         return MigrationFailed(f"the machine has moved to {where}, and the session can't: {error}")
 
     def _next_move_wake(self) -> list[float]:
-        times = [self._over_deadline, self._drain_deadline, self._retry_at]
-        times.append(self.migration.next_wake())
+        migration = self.migration
+        times = (self._over_deadline, self._drain_deadline, self._retry_at, migration.next_wake())
         return [time for time in times if time is not None]
 
     def _wake_move(self, now: float) -> None:

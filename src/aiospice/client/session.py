@@ -8,6 +8,7 @@ sent one message at a time (``take``), and passes the events on.
 from __future__ import annotations
 
 from enum import Enum
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from aiospice.channels.base import ChannelPhase, ClientChannel
@@ -203,6 +204,19 @@ class ClientSession(WithAgent, Moving):
             assert error is not None
             self._link_failed(link, error, now)
 
+    def wants_to_send(self, connection: int) -> bool:
+        """Whether `take` would give something now."""
+        link = self._any_link(connection)
+        if link is None or link.stage in (LinkStage.OPENING, LinkStage.CLOSED):
+            return False
+        if link.wants_to_send:
+            return True
+        if self.at.get(link.key) != connection:
+            return False
+        if link.key == MAIN:
+            self._feed_agent(self.main_channel(), self._clock)
+        return self.channels[link.key].wants_to_send
+
     def take(self, connection: int) -> bytes:
         """The next bytes for a connection, at most one message; b"" if there are none now."""
         link = self._any_link(connection)
@@ -228,15 +242,16 @@ class ClientSession(WithAgent, Moving):
         """When `wake` wants to be called, None: not until something comes."""
         times = [link.deadline for link in self.links.values() if link.deadline is not None]
         times += self._next_move_wake()
-        times += self._wait_deadlines.values()
-        times += self._image_deadlines.values()
+        if self._wait_deadlines or self._image_deadlines:
+            times += [*self._wait_deadlines.values(), *self._image_deadlines.values()]
         if self.phase is not SessionPhase.CLOSED:
-            wakes = (screen.next_wake() for screen in self.screens.values())
-            times += [wake for wake in wakes if wake is not None]
+            for screen in self.screens.values():
+                if (wake := screen.next_wake()) is not None:
+                    times.append(wake)
             times += [] if (wake := self._agent_wake()) is None else [wake]
         if self._step is not None:
             times.append(self._step[1])
-        return min(times, default=None)
+        return min(times) if times else None
 
     def wake(self, now: float) -> None:
         """Give up on what has taken too long, try again what is to be tried again."""
@@ -571,6 +586,8 @@ class ClientSession(WithAgent, Moving):
 
     def _next_released(self, now: float) -> ClientChannel | None:
         """A channel that need not wait any longer; the others get a limit."""
+        if not self._wait_deadlines and not any(map(_waits, self.channels.values())):
+            return None
         waiting = {key: channel for key, channel in self.channels.items() if channel.waits}
         for key in [key for key in self._wait_deadlines if key not in waiting]:
             del self._wait_deadlines[key]
@@ -655,6 +672,9 @@ class ClientSession(WithAgent, Moving):
         """The main channel, once it is linked."""
         channel = self.channels.get(MAIN)
         return channel if isinstance(channel, MainChannel) else None
+
+
+_waits = attrgetter("waits")
 
 
 def _named(error: AiospiceError, link: ChannelLink) -> AiospiceError:

@@ -201,6 +201,11 @@ class LinkClient:
         if not self.finished:
             self._fail(self._cut_off())
 
+    @property
+    def wants_to_send(self) -> bool:
+        """Whether `take` would give something now."""
+        return bool(self._out)
+
     def take(self) -> bytes:
         """Hand over the bytes to send."""
         data = bytes(self._out)

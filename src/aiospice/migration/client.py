@@ -343,6 +343,8 @@ class MigrationClient:
 
     def next_wake(self) -> float | None:
         """When `wake` wants to be called."""
+        if not self.links:
+            return self.deadline
         times = [link.deadline for link in self.links.values() if link.deadline is not None]
         if self.deadline is not None:
             times.append(self.deadline)

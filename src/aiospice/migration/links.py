@@ -130,6 +130,11 @@ class ChannelLink:
         header = pack_header(self.framing.mini, self._sent, message.number, len(body))
         self._out.append(header + body)
 
+    @property
+    def wants_to_send(self) -> bool:
+        """Whether `take` would give something now."""
+        return bool(self._out) or self.link.wants_to_send
+
     def take(self) -> bytes:
         """Bytes to send: the link's, then messages one at a time."""
         return self.link.take() or (self._out.popleft() if self._out else b"")
