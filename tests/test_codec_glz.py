@@ -369,3 +369,30 @@ def test_a_deflated_stream_is_inflated_and_decoded() -> None:
     got = zlib_glz.decode(zlib_glz.deflate(stream), len(stream), GlzWindow(1000))
     assert isinstance(got, Decoded)
     assert bytes(got.data) == pixels
+
+
+def test_room_of_images_that_have_left_is_used_again_unless_others_have_it() -> None:
+    window = GlzWindow(1 << 20)
+    side = 128
+
+    def stream(image_id: int) -> bytes:
+        row = b"\x00" + bytes((image_id, 0, 0)) + b"\xe0" + b"\xff" * 64 + bytes((56, 0, 0))
+        return header(image_id, side, side, window=min(image_id, 1)) + row
+
+    def small(image_id: int) -> bytearray:
+        data = stream(image_id)
+        found = glz_window.decode_small(window, data, 0, len(data), side, side)
+        assert found is not None
+        assert bytes(found[0]) == bytes((image_id, 0, 0, 0)) * side * side
+        return found[0]
+
+    first, second, third = small(0), small(1), small(2)
+    assert len({id(first), id(second), id(third)}) == 3
+    assert small(3) in (first, second)  # one that has left
+    lent = glz.decode(stream(4), window)
+    assert isinstance(lent, Decoded)
+    kept = bytes(lent.data)
+    for image_id in range(5, 12):
+        small(image_id)
+    assert bytes(lent.data) == kept
+    pickle.loads(pickle.dumps(window))

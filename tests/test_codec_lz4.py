@@ -10,10 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.codec_images import pictures, some_bytes
+from tests.twins import uncompiled
 
 from aiospice.codecs import lz4 as codec
+from aiospice.codecs import lz4_unpack
 from aiospice.codecs.image import A8, ARGB, RGB555, XRGB
 from aiospice.errors import DecodeError, MissingProgram
+
+UNPACK = uncompiled("aiospice.codecs.lz4_unpack")
 
 SIZES = {codec.FORMAT_16: 2, codec.FORMAT_24: 3, codec.FORMAT_32: 4} | {
     codec.FORMAT_RGBA: 4,
@@ -106,3 +110,48 @@ def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_sizes_that_do_not_fit_are_not_encoded() -> None:
     with pytest.raises(ValueError, match="10 bytes for 2x2"):
         codec.encode(bytes(10), 2, 2)
+
+
+@given(
+    st.lists(st.tuples(st.binary(max_size=40), st.integers(0, 60)), max_size=12),
+    st.integers(1, 200),
+    st.integers(0, 3),
+    st.data(),
+)
+def test_the_kernel_unpacks_what_the_library_unpacks_or_nothing(
+    parts: list[tuple[bytes, int]], step: int, other: int, data: st.DataObject
+) -> None:
+    pixels = b"".join(part * times for part, times in parts)[:3000]
+    pixels += bytes(-len(pixels) % 4) or bytes(4)
+    stream = bytearray(blocks(pixels, step))
+    for _ in range(other):
+        stream[data.draw(st.integers(0, len(stream) - 1))] = data.draw(st.integers(0, 255))
+    if other == 3:
+        del stream[data.draw(st.integers(0, len(stream) - 1)) :]
+    rows = len(pixels) // 4
+    try:
+        whole = bytes(codec.decode(b"\1\x08" + stream, 1, rows).data)
+    except DecodeError:
+        whole = None
+    for module in (lz4_unpack, UNPACK):
+        ahead = b"\xee" * data.draw(st.integers(0, 3))
+        source = memoryview(ahead + bytes(stream) + b"\xee" * 9)
+        memory = bytearray(b"\xdd" * (len(pixels) + 40))
+        done = module.unpack(
+            source, len(ahead), len(ahead) + len(stream), memoryview(memory), len(pixels), rows
+        )
+        assert memory[len(pixels) :] == b"\xdd" * 40
+        assert not done or bytes(memory[: len(pixels)]) == whole
+        assert done or other or rows * 4 < 12 or len(pixels) > step * rows
+
+
+def test_the_kernel_takes_what_servers_pack() -> None:
+    pixels = some_bytes(4 * 300 * 200, 7)
+    for step in (len(pixels), 4 * 300 * 16, 4 * 300):
+        stream = blocks(pixels, step)
+        memory = memoryview(bytearray(len(pixels)))
+        assert lz4_unpack.unpack(stream, 0, len(stream), memory, len(pixels), 200)
+        assert bytes(memory) == pixels
+    assert not lz4_unpack.unpack(stream, 0, len(stream), memory, len(pixels), 199)
+    assert not lz4_unpack.unpack(stream, 0, len(stream) + 1, memory, len(pixels), 200)
+    assert not lz4_unpack.unpack(stream, 0, len(stream), memory, len(pixels) + 1, 200)

@@ -23,6 +23,7 @@ except ImportError:
 if cython.compiled:
     from cython.cimports.aiospice.client.peek import big, u32
     from cython.cimports.aiospice.codecs.glz_window import decode_small as decode_glz
+    from cython.cimports.aiospice.codecs.lz4_unpack import Rows as _Rows
     from cython.cimports.aiospice.codecs.lz4_unpack import _unpack as unpack_lz4
     from cython.cimports.aiospice.codecs.lz_unpack import _unpack as unpack
     from cython.cimports.aiospice.codecs.quic_small import Scratch as _Scratch
@@ -30,6 +31,7 @@ if cython.compiled:
 else:
     from aiospice.client.peek import big, u32
     from aiospice.codecs.glz_window import decode_small as decode_glz
+    from aiospice.codecs.lz4_unpack import Rows as _Rows
     from aiospice.codecs.lz_unpack import unpack as _unpack_lz
     from aiospice.codecs.quic_small import Scratch as _Scratch
     from aiospice.codecs.quic_small import decode_small
@@ -111,7 +113,7 @@ def _quic(view, at, size, scratch, job):
     view="const unsigned char[::1]",
     at=cython.Py_ssize_t,
     size=cython.Py_ssize_t,
-    scratch=_Scratch,
+    room=_Rows,
     place="long long[::1]",
     job="long long[::1]",
     columns="long long",
@@ -120,8 +122,8 @@ def _quic(view, at, size, scratch, job):
     status=cython.int,
 )
 @cython.returns(cython.bint)
-def _lz(view, at, size, scratch, place, job):
-    """Decode an LZ image of pixels into the scratch's rows; False if it isn't ordinary."""
+def _lz(view, at, size, room, place, job):
+    """Decode an LZ image of pixels into the room for rows; False if it isn't ordinary."""
     if size <= 28 or big(view, at) != 0x20205A4C or big(view, at + 4) != 0x00010001:
         return False
     type, columns, rows = big(view, at + 8), big(view, at + 12), big(view, at + 16)
@@ -132,13 +134,13 @@ def _lz(view, at, size, scratch, place, job):
     # What stands for less can't be an image of that size, and no room is made for it.
     if columns * rows > 255 * size:
         return False
-    if 4 * columns * rows > len(scratch.rows):
-        scratch.make_room(4 * columns * rows)
+    if 4 * columns * rows > len(room.data):
+        room.make_room(4 * columns * rows)
     place[0] = at + 28
     try:
-        status = unpack(view, place, scratch.rows, columns * rows, 4)
+        status = unpack(view, place, room.data, columns * rows, 4)
         if status == 0 and type == 9:
-            status = unpack(view, place, scratch.rows, columns * rows, 1)
+            status = unpack(view, place, room.data, columns * rows, 1)
     except IndexError:
         return False
     if status or place[0] != at + size:
@@ -208,7 +210,7 @@ def _glz(job, columns, rows, type, found):
     columns="long long",
     rows="long long",
     job="long long[::1]",
-    scratch=_Scratch,
+    room=_Rows,
 )
 def _lz4(data, view, at, size, columns, rows, reader, job):
     """The pixels of an LZ4 image; None if it isn't an ordinary one, or damaged."""
@@ -217,12 +219,12 @@ def _lz4(data, view, at, size, columns, rows, reader, job):
     if 4 * columns * rows > 255 * size:
         return None
     if cython.compiled:
-        scratch = reader.scratch or reader.make_scratch()
-        if 4 * columns * rows > len(scratch.rows):
-            scratch.make_room(4 * columns * rows)
+        room = reader.rows or reader.make_rows()
+        if 4 * columns * rows > len(room.data):
+            room.make_room(4 * columns * rows)
         found = None
-        if unpack_lz4(view, at + 2, at + size, scratch.rows, 4 * columns * rows, rows):
-            found = scratch.rows
+        if unpack_lz4(view, at + 2, at + size, room.data, 4 * columns * rows, rows):
+            found = room.data
     elif big(view, at + 2) == size - 6:  # the library is quicker then
         found = reader.unpack_block(data[at + 6 : at + size], 4 * columns * rows)
     else:
@@ -244,6 +246,7 @@ def _lz4(data, view, at, size, columns, rows, reader, job):
     size="long long",
     at=cython.Py_ssize_t,
     scratch=_Scratch,
+    room=_Rows,
     columns="long long",
     rows="long long",
     limit="long long",
@@ -282,14 +285,13 @@ def _packed(data, view, image, left, job, place, reader):
         return found.data if _whole(job, found) else None
     if type != 1 and type != 101:
         return None
-    scratch = reader.scratch or reader.make_scratch()
     if type == 1:
-        usual = _quic(view, at, size, scratch, job)
+        scratch = reader.scratch or reader.make_scratch()
+        usual, found = _quic(view, at, size, scratch, job), scratch.image
     else:
-        usual = _lz(view, at, size, scratch, place, job)
-    if not usual or job[15] != columns or job[9] != rows:
-        return None
-    return scratch.pixels if type == 1 else scratch.rows
+        room = reader.rows or reader.make_rows()
+        usual, found = _lz(view, at, size, room, place, job), room.data
+    return found if usual and job[15] == columns and job[9] == rows else None
 
 
 @cython.cfunc

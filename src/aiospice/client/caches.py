@@ -16,7 +16,7 @@ from aiospice.errors import RemoteProtocolError
 
 if TYPE_CHECKING:
     from aiospice.canvas.pixels import Pixels
-    from aiospice.codecs.glz import GlzWindow
+    from aiospice.codecs.glz_window import GlzWindow
 
 __all__ = [
     "IMAGE_CACHE_PIXELS",
@@ -155,7 +155,7 @@ class Caches:
     def glz(self) -> GlzWindow:
         """The window of GLZ images, made when the first one comes."""
         if self._glz is None:
-            from aiospice.codecs.glz import GlzWindow
+            from aiospice.codecs.glz_window import GlzWindow
 
             self._glz = GlzWindow(self._glz_pixels)
         return self._glz

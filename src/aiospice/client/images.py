@@ -27,6 +27,7 @@ from aiospice.wire.images import (
 if TYPE_CHECKING:
     from aiospice.client.caches import Caches, PaletteCache
     from aiospice.codecs.glz_window import GlzWindow
+    from aiospice.codecs.lz4_unpack import Rows
     from aiospice.codecs.quic_small import Scratch
 
 __all__ = ["MAX_JOBS", "MAX_JOB_PIXELS", "CannotDraw", "ImageReader", "NotYet", "Reading"]
@@ -108,6 +109,8 @@ class ImageReader:
         self.counts: dict[str, int] = {}
         #: Where kernels unpack small images, None until there is one.
         self.scratch: Scratch | None = None
+        #: Where they unpack images as large as a screen, None until there is one.
+        self.rows: Rows | None = None
         #: The window of GLZ images, for kernels; None until there is one.
         self.window: GlzWindow | None = None
         self._last_job = 0
@@ -209,6 +212,13 @@ class ImageReader:
 
         self.scratch = Scratch()
         return self.scratch
+
+    def make_rows(self) -> Rows:
+        """Make what large images are unpacked into."""
+        from aiospice.codecs.lz4_unpack import Rows
+
+        self.rows = Rows()
+        return self.rows
 
     def find_window(self) -> GlzWindow:
         """Find the window of GLZ images."""

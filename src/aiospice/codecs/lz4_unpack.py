@@ -27,7 +27,26 @@ else:
 if cython.compiled:
     from cython.cimports.libc.string import memcpy
 
-__all__ = ["unpack"]
+__all__ = ["Rows", "unpack"]
+
+
+class Rows:
+    """Room for what kernels unpack, one image after another; for one thread at a time.
+
+    ``data`` stays when an image has been drawn, so that its pages are there for the next.
+    """
+
+    def __init__(self) -> None:
+        self.data = bytearray(1 << 18)
+
+    def make_room(self, size: int) -> None:
+        """Make it at least ``size`` bytes, with a part more for what is a little larger."""
+        if len(self.data) < size:
+            self.data = bytearray(size + (size >> 3))
+
+    def __reduce__(self) -> tuple[type[Rows], tuple[()]]:
+        """Pickle as new room: nothing in it outlives an image."""
+        return Rows, ()
 
 
 @cython.cfunc

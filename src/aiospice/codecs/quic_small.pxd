@@ -16,8 +16,8 @@ cdef class Scratch:
     cdef unsigned long long[::1] row
     cdef unsigned long long[::1] alpha
     cdef unsigned long long lanes
+    cdef readonly bytearray image
     cdef readonly unsigned char[::1] pixels
-    cdef readonly unsigned char[::1] rows
     cdef readonly unsigned int[::1] cells
     cdef readonly int[::1] found
     cdef bint little

@@ -46,9 +46,8 @@ class Scratch:
     """What `decode_small` works with, about 600 kB; for one thread at a time.
 
     ``pixels`` has the rows of the image decoded last, tight, the top one first, four bytes a pixel:
-    blue, green, red, and 0 or alpha (``cells`` has the same as numbers). ``found`` has its width,
-    height and type. ``rows`` is room for what other kernels unpack, at first the same; what is
-    larger comes by `make_room` and stays, so that its pages are there for the next image.
+    blue, green, red, and 0 or alpha (``image`` is the same as an object, ``cells`` as numbers).
+    ``found`` has its width, height and type.
     """
 
     def __init__(self) -> None:
@@ -61,17 +60,12 @@ class Scratch:
         self.best = table.head
         blank = array("Q", bytes(8 * (MAX_WIDTH + 2)))
         self.row, self.alpha = table.head + blank, table.head + blank
-        self.pixels = bytearray(4 * MAX_PIXELS)
+        self.image = bytearray(4 * MAX_PIXELS)
+        self.pixels = self.image
         self.cells = memoryview(self.pixels).cast("I")
-        self.rows = self.pixels
         self.found = array("i", bytes(4 * 3))
         #: Whether numbers have their bytes in the order of pixels.
         self.little = sys.byteorder == "little"
-
-    def make_room(self, size: int) -> None:
-        """Make ``rows`` at least ``size`` bytes, with a part more for what is a little larger."""
-        if len(self.rows) < size:
-            self.rows = bytearray(size + (size >> 3))
 
     def __reduce__(self) -> tuple[type[Scratch], tuple[()]]:
         """Pickle as a new one: nothing in it outlives an image."""
