@@ -52,6 +52,8 @@ MAIN: Key = (1, 0)
 STEPS = 20_000
 #: What one read of a socket brings at most.
 READ = 64 << 10
+#: Bytes that stay in memory that was lent are fewer.
+LENT = 200
 
 CAPS: dict[int, tuple[int, ...]] = {
     1: tuple(MainCap),
@@ -124,6 +126,8 @@ class Peer:
         #: Bytes on their way.
         self.to_client = bytearray()
         self.to_server = bytearray()
+        #: What the client was lent and hasn't taken.
+        self.untaken = b""
         self.paused = False
         #: Nothing is read by this end / nothing of it arrives, while these are set.
         self.deaf = False
@@ -351,8 +355,10 @@ class Play:
     def __init__(
         self, *, cut: int = 0, frozen: bool = True, each_byte: bool = False, **config: Any
     ) -> None:
-        """``cut``: bytes that one read brings, 0: whatever is there."""
+        """``cut``: bytes that one read brings, 0: whatever is there, which is lent."""
         self.cut = cut or READ
+        #: What a read brings lies in memory that is written over afterwards.
+        self.lends = not cut
         self.frozen = frozen
         #: A pickle behind every byte, not only behind every read.
         self.each_byte = each_byte
@@ -519,7 +525,7 @@ class Play:
             chunk = bytes(peer.to_client[:READ])
             del peer.to_client[:READ]
             for at in range(0, len(chunk), count):
-                self.core.received(peer.connection, chunk[at : at + count], self.now)
+                self._hand_in(peer, chunk[at : at + count])
                 if self.each_byte:
                     self.freeze()
             self.freeze()
@@ -531,6 +537,16 @@ class Play:
             self.freeze()
             return True
         return False
+
+    def _hand_in(self, peer: Peer, data: bytes) -> None:
+        if not self.lends:
+            self.core.received(peer.connection, data, self.now)
+            return
+        memory = bytearray(peer.untaken + data)
+        left = self.core.received_lent(peer.connection, memoryview(memory), LENT, self.now)
+        assert 0 <= left < LENT
+        peer.untaken = bytes(memory[len(memory) - left :])
+        memory[:] = b"\xee" * len(memory)
 
     def _do(self, effect: Effect) -> None:
         if isinstance(effect, Open):

@@ -107,3 +107,28 @@ def test_a_message_that_is_too_large_is_refused_before_it_comes() -> None:
     framing.feed(b"goes on")
     with pytest.raises(DecodeError, match="limit"):
         framing.next()
+
+
+@given(MESSAGES, st.lists(st.integers(0, 1 << 12), max_size=12), st.sampled_from([0, 20, 1 << 12]))
+def test_what_is_lent_is_taken_or_comes_again(
+    messages: list[Message], places: list[int], most: int
+) -> None:
+    framing, found, left = Framing(2, True), list[Message](), b""
+    for piece in cuts(stream(messages, True), places):
+        memory = bytearray(left + piece)
+        if framing.drained:
+            framing.lend(memoryview(memory))
+        else:
+            framing.feed(memoryview(memory))
+        found += run_of(framing)
+        while (frame := framing.next()) is not None:
+            found.append((frame[0], frame[3]))
+            found += run_of(framing)
+        count = framing.give_back(most)
+        assert count == 0 or count < most
+        left = bytes(memory[len(memory) - count :])
+        memory[:] = b"\xee" * len(memory)
+        framing = pickle.loads(pickle.dumps(framing))
+    assert found == messages
+    assert framing.buffered == 0
+    assert not left

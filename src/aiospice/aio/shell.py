@@ -13,7 +13,7 @@ import time
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from aiospice.aio.transport import Transport, open_transport
+from aiospice.aio.transport import LENT_MOST, Transport, open_transport
 from aiospice.client.connections import modules_for
 from aiospice.client.session import ClientSession
 from aiospice.effects import Close, Compute, Effect, Open, Pause, Resume
@@ -56,6 +56,10 @@ class _Wire:
     def received(self, data: bytes) -> None:
         """Bytes from the peer."""
         self.shell._received(self.number, data)
+
+    def lent(self, view: memoryview) -> int:
+        """Bytes from the peer, in memory that is used again; returns how many weren't taken."""
+        return self.shell._received_lent(self.number, view)
 
     def writable(self) -> None:
         """The kernel has taken everything."""
@@ -279,6 +283,14 @@ class Shell:
             self._capture.received(number, data, self.now())
         self.core.received(number, data, self.now())
         self.turn()
+
+    def _received_lent(self, number: int, view: memoryview) -> int:
+        if self._capture is not None:
+            self._received(number, bytes(view))
+            return 0
+        left = self.core.received_lent(number, view, LENT_MOST, self.now())
+        self.turn()
+        return left
 
     def _writable(self, number: int) -> None:
         self.turn()

@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Protocol, cast
 
+from aiospice.aio.failures import HINTS_LOST, explained, way
 from aiospice.aio.layers import stack_for
 from aiospice.errors import (
     AddressError,
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from aiospice.aio.layers import Stack
     from aiospice.effects import Endpoint
 
-__all__ = ["CLOSE_SECONDS", "Dial", "Handler", "Transport", "open_transport"]
+__all__ = ["CLOSE_SECONDS", "LENT_MOST", "Dial", "Handler", "Transport", "open_transport"]
 
 #: How long `Transport.close` waits for the kernel to take what was written, and for the peer to
 #: end its side, in seconds.
@@ -41,6 +42,11 @@ CLOSE_SECONDS = 3.0
 #: namespace. The transport owns it from then on.
 Dial = Callable[[str, int], "socket.socket | Awaitable[socket.socket]"]
 
+#: Bytes that `Handler.lent` leaves are fewer.
+LENT_MOST = 256 * 1024
+
+# What a read fetches at most: at first, and from a peer that fills it.
+_LEAST_BUFFER, _MOST_BUFFER = 16 * 1024, 1024 * 1024
 _STAGGER_SECONDS = 0.25  # until the next address of a name is tried beside the last (RFC 8305)
 _KEEPALIVE = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
 # Answers that layers owe the peer (pongs, key updates) while it doesn't read.
@@ -50,7 +56,12 @@ _MAX_DRAIN_BYTES = 16 * 1024 * 1024
 
 
 class Handler(Protocol):
-    """Who is told what happens to a transport; never called before `open_transport` returned."""
+    """Who is told what happens to a transport; never called before `open_transport` returned.
+
+    One that has ``lent(view)`` too is given there what came without layers: a view of memory that
+    the next bytes are written to. It returns how many of the last bytes it has not taken, fewer
+    than `LENT_MOST`: they come again, with those that follow.
+    """
 
     def received(self, data: bytes) -> None:
         """Take what the peer sent, never empty; not called after `Transport.close`."""
@@ -85,13 +96,13 @@ async def open_transport(
         transport._give_up()
         if isinstance(error, TimeoutError) and limit.expired():
             raise SpiceTimeout(
-                f"{_way(endpoint)}: {transport._stage} took longer than {timeout:g} s; "
+                f"{way(endpoint)}: {transport._stage} took longer than {timeout:g} s; "
                 f"{transport._stage_hint}"
             ) from None
         if isinstance(error, AiospiceError):
             raise
         if isinstance(error, OSError):
-            raise _explained(error, endpoint) from error
+            raise explained(error, endpoint) from error
         if isinstance(error, (ValueError, OverflowError)):  # NUL, bad IDNA, port beyond 65535
             raise AddressError(f"{where}: no such host or port can exist") from None
         raise
@@ -99,7 +110,7 @@ async def open_transport(
     return transport
 
 
-class Transport(asyncio.Protocol):
+class Transport(asyncio.BufferedProtocol):
     """A connection, made by `open_transport`. All calls are for the loop's thread only."""
 
     #: What the other side is called in errors.
@@ -118,6 +129,9 @@ class Transport(asyncio.Protocol):
         self._is_tcp = False
         self._peername = where
         self._early = bytearray()  # came with the end of the handshake
+        self._buffer = memoryview(bytearray(_LEAST_BUFFER))
+        self._left = 0  # bytes at the beginning of the buffer that the handler hasn't taken
+        self._lent: Callable[[memoryview], int] | None = getattr(handler, "lent", None)
         self._live = False  # the handler may be called
         self._paused = False
         self._blocked = False  # the kernel hasn't taken everything
@@ -338,14 +352,34 @@ class Transport(asyncio.Protocol):
         assert self._raw is not None
         return self._raw
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where the next bytes go."""
+        return self._buffer[self._left :]
+
+    def buffer_updated(self, nbytes: int) -> None:
         """Hand bytes up through the layers; drop them while closing."""
         if self._closing or self._error is not None:
+            self._left = 0
             return
+        end = self._left + nbytes
+        came = self._buffer[:end]
+        self._left = 0
         if self._stack is not None:
-            self._run(data)
+            self._run(bytes(came))
+        elif self._lent is None:
+            self._handler.received(bytes(came))
         else:
-            self._handler.received(data)
+            self._left = left = self._lent(came)
+            if 0 < left < end:
+                self._buffer[:left] = came[end - left :]
+        if end == len(self._buffer) and end < _MOST_BUFFER:
+            self._grow()
+
+    def _grow(self) -> None:
+        """The peer sends as fast as it is read: fetch more at a time."""
+        larger = memoryview(bytearray(4 * len(self._buffer)))
+        larger[: self._left] = self._buffer[: self._left]
+        self._buffer = larger
 
     def _run(self, data: bytes) -> None:
         """Feed the layers, send what they answer, hand on what comes out."""
@@ -464,7 +498,7 @@ class Transport(asyncio.Protocol):
     def _broken(self, exc: Exception) -> AiospiceError:
         if not isinstance(exc, OSError):  # the handler has raised; asyncio has logged it
             return AiospiceError(f"{self._where}: handling what was received failed: {exc!r}")
-        hint = _HINTS_LOST.get(exc.errno or 0, "")
+        hint = HINTS_LOST.get(exc.errno or 0, "")
         if not self._opened.done():
             hint += "; is this the right port, and does it want TLS?"
         text = exc.strerror or str(exc) or type(exc).__name__
@@ -495,6 +529,9 @@ class Transport(asyncio.Protocol):
             self._drained(data)
 
     def _drained(self, data: bytes) -> None:
+        if self._left:
+            data = bytes(self._buffer[: self._left]) + data
+            self._left = 0
         if self._stack is not None:
             try:
                 data = self._stack.receive(data)
@@ -642,49 +679,3 @@ def _peer_text(peername: object) -> str:
         host = str(peername[0])
         return f"[{host}]:{peername[1]}" if ":" in host else f"{host}:{peername[1]}"
     return peername if isinstance(peername, str) else ""
-
-
-# Errors
-
-_HINTS_LOST = {
-    errno.ECONNRESET: " (the server went away, or refused what it was sent)",
-    errno.EPIPE: " (the server went away)",
-    errno.ETIMEDOUT: " (the server no longer answers)",
-}
-_HINTS = {
-    errno.ECONNREFUSED: "nothing listens there; is the server running, and is the port right?",
-    errno.EHOSTUNREACH: "there is no way to this host; is it up, is the network?",
-    errno.ENETUNREACH: "there is no route to this network; is this machine's network up?",
-    errno.ETIMEDOUT: "the host doesn't answer; is it up, is a firewall in between?",
-    errno.ECONNRESET: "the other side dropped the connection; is this a SPICE port?",
-    errno.ENOENT: "there is no such socket; is the server running?",
-    errno.EACCES: "this user may not connect there",
-    errno.EPERM: "this user may not connect there",
-    errno.EMFILE: "this process has too many files open; see ulimit -n",
-}
-
-
-def _way(endpoint: Endpoint) -> str:
-    """The address, and the proxy that the way there leads by."""
-    if not endpoint.proxy:
-        return str(endpoint)
-    from aiospice.aio.proxy import parse_proxy
-
-    return f"{endpoint}, by proxy {parse_proxy(endpoint.proxy)}"
-
-
-def _explained(error: OSError, endpoint: Endpoint) -> ConnectError:
-    where = _way(endpoint)
-    host = endpoint.host
-    if endpoint.proxy:
-        from aiospice.aio.proxy import parse_proxy
-
-        host = parse_proxy(endpoint.proxy).host
-    if isinstance(error, socket.gaierror):
-        return ConnectError(
-            f"{where}: the name {host!r} isn't known ({error.strerror}); is it spelled right?"
-        )
-    hint = _HINTS.get(error.errno or 0, "")
-    # asyncio puts the address, which is in `where`, in the place of the system's words.
-    text = os.strerror(error.errno) if error.errno else str(error) or type(error).__name__
-    return ConnectError(f"{where}: {text}{': ' if hint else ''}{hint}")

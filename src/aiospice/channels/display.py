@@ -32,11 +32,12 @@ class DisplayMessage(Event):
 class DisplayBatch(Event):
     """A run of such messages, as they came: with mini headers, one behind the other.
 
-    They are ``data`` from ``begin`` to ``end``; nobody writes to it any more.
+    They are ``data`` from ``begin`` to ``end``; nobody writes to it any more, but to a view: that
+    is lent (`aiospice.channels.framing.Framing.lend`).
     """
 
     key: tuple[int, int]
-    data: bytes | bytearray
+    data: bytes | bytearray | memoryview
     begin: int
     end: int
     count: int

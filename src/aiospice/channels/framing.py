@@ -29,11 +29,29 @@ class Framing:
         self.mini = mini
         self.limit = CHANNEL_LIMITS.get(channel_type, _DEFAULT_LIMIT)
         #: What is looked at, from ``start`` on. Whoever is given a bytearray keeps it.
-        self.buffer: bytes | bytearray = data
+        self.buffer: bytes | bytearray | memoryview = data
         self.start = 0
         # What follows the buffer, from a place on.
         self._later = b""
         self._later_start = 0
+
+    def lend(self, view: memoryview) -> None:
+        """Take in what came, as long as it lies there; only when all before it is `drained`."""
+        self.buffer, self.start = view, 0
+
+    def give_back(self, most: int) -> int:
+        """Let go of what was lent: how many bytes of its end belong to a message that isn't whole.
+
+        A message of ``most`` bytes or more is kept here instead, and all of it if ``most`` is 0.
+        """
+        if not isinstance(self.buffer, memoryview):
+            return 0
+        left = len(self.buffer) - self.start
+        if left + self._missing() < most:
+            self.buffer, self.start = b"", 0
+            return left
+        self._own()
+        return 0
 
     def feed(self, data: bytes | bytearray | memoryview) -> None:
         """Take in what came from the socket."""
@@ -46,7 +64,10 @@ class Framing:
         own = self._own()
         if 0 < missing < len(data):
             own += memoryview(data)[:missing]
-            self._later, self._later_start = bytes(data), missing
+            if isinstance(data, bytes):
+                self._later, self._later_start = data, missing
+            else:
+                self._later, self._later_start = bytes(memoryview(data)[missing:]), 0
         else:
             own += data
 

@@ -46,11 +46,18 @@ class Run:
 
     __slots__ = ("at", "count", "data", "end")
 
-    def __init__(self, data: bytes | bytearray, count: int, at: int, end: int) -> None:
+    def __init__(self, data: bytes | bytearray | memoryview, count: int, at: int, end: int) -> None:
         self.data = data
         self.count = count
         self.at = at
         self.end = end
+
+
+def _own(item: Waiting | Run) -> None:
+    """What is kept can't be lent."""
+    if isinstance(item, Run) and isinstance(item.data, memoryview):
+        item.data = bytes(item.data[item.at : item.end])
+        item.at, item.end = 0, len(item.data)
 
 
 class Backlog:
@@ -66,11 +73,13 @@ class Backlog:
 
     def add(self, item: Waiting | Run) -> None:
         """Put something behind all that waits."""
+        _own(item)
         self._items.append(item)
         self._count(item, 1)
 
     def put_back(self, item: Waiting | Run) -> None:
         """Put something before all that waits."""
+        _own(item)
         self._items.appendleft(item)
         self._count(item, 1)
 

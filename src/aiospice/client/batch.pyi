@@ -15,7 +15,7 @@ class Changes:
     def box(self) -> tuple[int, int, int, int] | None: ...
 
 def run(
-    data: bytes | bytearray,
+    data: bytes | bytearray | memoryview,
     at: int,
     end: int,
     surfaces: Mapping[int, Pixels],

@@ -9,7 +9,7 @@ Buffer = bytes | bytearray | memoryview
 NAMES: tuple[str, ...]
 
 def image_rows(
-    data: bytes | bytearray,
+    data: bytes | bytearray | memoryview,
     view: Buffer,
     image: int,
     left: int,

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 from aiospice.channels.base import ChannelPhase
 from aiospice.channels.events import Event
 from aiospice.effects import Close, Effect, Endpoint, Open, Pause, Resume
-from aiospice.errors import AddressError
+from aiospice.errors import (
+    AddressError,
+    AiospiceError,
+    CertificateError,
+    ConnectError,
+    LinkError,
+    RemoteProtocolError,
+    SpiceTimeout,
+)
 from aiospice.migration.links import PARKED_LIMIT, ChannelLink, LinkStage, Numbers
 from aiospice.wire.caps import (
     DisplayCap,
@@ -27,7 +35,7 @@ if TYPE_CHECKING:
     from aiospice.client.config import ClientConfig
     from aiospice.link.client import ClientCrypto
 
-__all__ = ["CHANNEL_CAPS", "MAIN", "Connections", "endpoint_for", "modules_for"]
+__all__ = ["CHANNEL_CAPS", "MAIN", "Connections", "endpoint_for", "modules_for", "named"]
 
 MAIN: Key = (1, 0)
 
@@ -293,3 +301,16 @@ class Connections:
             self.stopped.discard(key)
             if (link := self.link_of(key)) is not None:
                 self._effects.append(Resume(link.number))
+
+
+def named(error: AiospiceError, link: ChannelLink) -> AiospiceError:
+    """An error of the main link that says which address it is about."""
+    address = str(link.endpoint)
+    if address in str(error):
+        return error
+    if isinstance(error, RemoteProtocolError):
+        error.where = f"{error.where or link.name} of {address}"
+        return error
+    if isinstance(error, (LinkError, ConnectError, CertificateError, SpiceTimeout)):
+        return type(error)(f"{address}: {error}")
+    return error

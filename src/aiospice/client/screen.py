@@ -299,10 +299,13 @@ class Screen:
         """
         return self._take_in(Waiting(message))
 
-    def apply_batch(self, data: bytes | bytearray, at: int, end: int, count: int) -> list[Event]:
+    def apply_batch(
+        self, data: bytes | bytearray | memoryview, at: int, end: int, count: int
+    ) -> list[Event]:
         """Carry out a run of ``count`` messages with mini headers; events of draws are summed up.
 
-        They are ``data`` from ``at`` to ``end``, which nobody may write to any more.
+        They are ``data`` from ``at`` to ``end``, which nobody may write to any more; of a view,
+        which is only lent, what has to wait is copied.
 
         Raises as `apply` does, and `DecodeError`; what came before the bad message is done then.
         """

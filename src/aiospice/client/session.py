@@ -8,7 +8,6 @@ sent one message at a time (``take``), and passes the events on.
 from __future__ import annotations
 
 from enum import Enum
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from aiospice.channels.base import ChannelPhase, ClientChannel
@@ -20,14 +19,12 @@ from aiospice.channels.main import (
     SessionStarted,
 )
 from aiospice.client.agent import WithAgent
-from aiospice.client.connections import MAIN
+from aiospice.client.connections import MAIN, named
 from aiospice.client.moving import Moving
 from aiospice.effects import Compute
 from aiospice.errors import (
     AiospiceError,
-    CertificateError,
     ConnectError,
-    LinkError,
     NeedSecured,
     RemoteProtocolError,
     SessionLost,
@@ -151,7 +148,7 @@ class ClientSession(WithAgent, Moving):
         if link is not None:
             link.connected(now, self.config.timeout)
 
-    def received(self, connection: int, data: bytes, now: float) -> None:
+    def received(self, connection: int, data: bytes | memoryview, now: float) -> None:
         """Bytes have come on a connection."""
         self._clock = now
         if self.phase is SessionPhase.CLOSED:
@@ -177,6 +174,25 @@ class ClientSession(WithAgent, Moving):
             self._link_failed(link, error, now)
         elif link.stage is LinkStage.UP:
             self._linked(link, now)
+
+    def received_lent(self, connection: int, view: memoryview, most: int, now: float) -> int:
+        """Bytes have come on a connection, in memory that is written to again after this.
+
+        Returns how many of the last bytes weren't taken, fewer than ``most``: they are to come
+        again, before what follows them.
+        """
+        link = self.links.get(connection)
+        if link is not None and self.at.get(link.key) == connection:
+            channel = self.channels[link.key]
+            framing = channel.framing
+            if channel.phase is ChannelPhase.OPEN and not channel.waits and framing.drained:
+                self._clock = now
+                framing.lend(view)
+                self._deliver(channel, channel.receive(b"", now), now)
+                reads_on = channel.framing is framing and channel.phase is ChannelPhase.OPEN
+                return framing.give_back(most if reads_on and not channel.waits else 0)
+        self.received(connection, view, now)
+        return 0
 
     def closed(self, connection: int, error: AiospiceError | None, now: float) -> None:
         """A connection could not be opened, or is gone; None: the peer closed it in order."""
@@ -359,13 +375,13 @@ class ClientSession(WithAgent, Moving):
             if self._starting_over:
                 self._main_failed(link, error, now)
             else:
-                self._lose(_named(error, link))
+                self._lose(named(error, link))
             return
         self._asking.discard(link.key)
         if link.key in self.channels:
             self._drop_channel(link.key, error)
         else:
-            self.refused[link.key] = error = _named(error, link)
+            self.refused[link.key] = error = named(error, link)
             self._events.append(ChannelSkipped(key=link.key, channel=link.name, reason=str(error)))
         self._check_ready(now)
 
@@ -586,7 +602,9 @@ class ClientSession(WithAgent, Moving):
 
     def _next_released(self, now: float) -> ClientChannel | None:
         """A channel that need not wait any longer; the others get a limit."""
-        if not self._wait_deadlines and not any(map(_waits, self.channels.values())):
+        if not self._wait_deadlines and not any(
+            channel.waits for channel in self.channels.values()
+        ):
             return None
         waiting = {key: channel for key, channel in self.channels.items() if channel.waits}
         for key in [key for key in self._wait_deadlines if key not in waiting]:
@@ -672,22 +690,6 @@ class ClientSession(WithAgent, Moving):
         """The main channel, once it is linked."""
         channel = self.channels.get(MAIN)
         return channel if isinstance(channel, MainChannel) else None
-
-
-_waits = attrgetter("waits")
-
-
-def _named(error: AiospiceError, link: ChannelLink) -> AiospiceError:
-    """An error of the main link that says which address it is about."""
-    address = str(link.endpoint)
-    if address in str(error):
-        return error
-    if isinstance(error, RemoteProtocolError):
-        error.where = f"{error.where or link.name} of {address}"
-        return error
-    if isinstance(error, (LinkError, ConnectError, CertificateError, SpiceTimeout)):
-        return type(error)(f"{address}: {error}")
-    return error
 
 
 _HANDLERS: dict[str, Any] = {

@@ -198,7 +198,7 @@ class MigrationClient:
         """A connection to the target is up."""
         link.connected(now, self.timeout)
 
-    def received(self, link: ChannelLink, data: bytes, now: float) -> None:
+    def received(self, link: ChannelLink, data: bytes | memoryview, now: float) -> None:
         """Bytes from the target."""
         before = link.stage
         error = link.received(data)

@@ -108,7 +108,7 @@ class ChannelLink:
         self.deadline = now + timeout
         self.link.start()
 
-    def received(self, data: bytes) -> AiospiceError | None:
+    def received(self, data: bytes | memoryview) -> AiospiceError | None:
         """Take bytes of the link, or of the channel to come; returns why the link failed."""
         if self.framing is not None:
             self.framing.feed(data)
