@@ -472,7 +472,10 @@ class Held:
 
     def _queue_lossy(self) -> bool:
         """Queue a piece of what is lossy, to be exact, if nothing else is on the line."""
-        if self.channel.queued_bytes or self.line.on_the_way > self.line.budget // 2:
+        if not any(plane.lossy for plane in self.planes.values()) or self.channel.queued_bytes:
+            return False
+        if self.line.on_the_way > self.line.budget // 2:
+            self.line.ask(self.channel, self._now)
             return False
         for id in sorted(self.planes):
             plane = self.planes[id]

@@ -75,6 +75,11 @@ class Line:
         elif self._probe[0] not in channel.pings:  # forgotten: it is not answered
             self._probe = None
 
+    def ask(self, channel: DisplayServer, now: float) -> None:
+        """Somebody waits for what is on the way to arrive: have it confirmed."""
+        if self._probe is None and self.left > self.arrived:
+            self._ping(channel, now)
+
     def _ping(self, channel: DisplayServer, now: float) -> None:
         number = channel.ping(now)
         self._probe = (number, channel.handed_out + channel.queued_bytes, now)

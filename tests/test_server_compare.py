@@ -1,0 +1,209 @@
+"""The loops that look for what has changed: right, in bounds, and the same uncompiled."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.twins import uncompiled
+
+from aiospice.server import compare
+from aiospice.server.compare import ALL, COLOUR, TILE
+from aiospice.server.moves import MAX_RECTANGLES, find_move, rectangles
+
+SLOW: Any = uncompiled("aiospice.server.compare")
+BOTH = (compare, SLOW)
+SEEDS = st.integers(0, 1 << 30)
+Box = tuple[int, int, int, int]
+
+
+def words(data: bytes | bytearray) -> memoryview:
+    return memoryview(data).cast("I")
+
+
+def two(seed: int) -> tuple[int, int, bytearray, bytearray]:
+    """A picture, and one that differs in some pixels or only in the byte that doesn't count."""
+    chance = random.Random(seed)
+    width, height = chance.randint(1, 70), chance.randint(1, 50)
+    old = bytearray(chance.choice((bytes(4), chance.randbytes(4))) * (width * height))
+    new = bytearray(old)
+    for _ in range(chance.choice((0, 1, 2, 30))):
+        at = 4 * chance.randrange(width * height) + chance.choice((0, 1, 2, 3, 3))
+        new[at] ^= chance.randint(1, 255)
+    return width, height, old, new
+
+
+def some_box(seed: int, width: int, height: int) -> Box:
+    chance = random.Random(seed)
+    left, right = sorted((chance.randint(0, width), chance.randint(0, width)))
+    top, bottom = sorted((chance.randint(0, height), chance.randint(0, height)))
+    return left, top, right, bottom
+
+
+def differing(width: int, box: Box, old: bytes, new: bytes, mask: int) -> list[tuple[int, int]]:
+    a, b = words(old), words(new)
+    return [
+        (x, y)
+        for y in range(box[1], box[3])
+        for x in range(box[0], box[2])
+        if (a[y * width + x] ^ b[y * width + x]) & mask
+    ]
+
+
+@given(SEEDS, st.sampled_from((ALL, COLOUR)))
+def test_what_differs_is_marked_and_bounded(seed: int, mask: int) -> None:
+    width, height, old, new = two(seed)
+    box = some_box(seed, width, height)
+    pixels = differing(width, box, old, new, mask)
+    columns = -(-width // TILE)
+    tiles = {(y // TILE) * columns + x // TILE for x, y in pixels}
+    for module in BOTH:
+        grid = bytearray(columns * -(-height // TILE))
+        assert module.mark(words(old), words(new), width, *box, mask, grid) == len(tiles)
+        assert {place for place, mark in enumerate(grid) if mark} == tiles
+        found = module.tighten(words(old), words(new), width, *box, mask)
+        if not pixels:
+            assert found is None
+        else:
+            across, down = [x for x, _ in pixels], [y for _, y in pixels]
+            assert found == (min(across), min(down), max(across) + 1, max(down) + 1)
+
+
+@given(SEEDS, st.sampled_from((ALL, COLOUR)))
+def test_one_colour_is_told_from_several(seed: int, mask: int) -> None:
+    width, height, _, new = two(seed)
+    box = some_box(seed, width, height)
+    pixels = words(new)
+    found = {
+        pixels[y * width + x] & mask for y in range(box[1], box[3]) for x in range(box[0], box[2])
+    }
+    want = found.pop() if len(found) == 1 else -1
+    assert [module.solid(words(new), width, *box, mask) for module in BOTH] == [want, want]
+
+
+@given(SEEDS)
+def test_numbers_of_images_and_steps_are_the_same_uncompiled(seed: int) -> None:
+    width, height, old, new = two(seed)
+    box = some_box(seed, width, height)
+    for mask in (ALL, COLOUR):
+        one, other = (module.hash_rows(words(new), width, *box, mask) for module in BOTH)
+        assert one == other < 1 << 64
+        same = not differing(width, box, old, new, mask)
+        assert (compare.hash_rows(words(old), width, *box, mask) == one) == same
+    fast, slow = (module.count_steps(words(new), width, *box, 2) for module in BOTH)
+    assert fast == slow
+    rows = -(-(box[3] - box[1]) // 2)
+    assert sum(fast) == rows * max(0, box[2] - box[0] - 1)
+
+
+@given(SEEDS)
+def test_moves_are_traced_the_same_uncompiled(seed: int) -> None:
+    chance = random.Random(seed)
+    width, height = chance.randint(16, 60), chance.randint(4, 40)
+    old = chance.randbytes(4 * width * height)
+    shift = 4 * chance.randint(0, 2 * width)
+    new = old[shift:] + chance.randbytes(shift)
+    results = []
+    for module in BOTH:
+        places = memoryview(bytearray(8 * 16)).cast("i")
+        hits = memoryview(bytearray(12 * 40)).cast("i")
+        slots = memoryview(bytearray(4096)).cast("i")
+        box = (0, 0, width, height)
+        told = module.trace(words(old), words(new), width, *box, COLOUR, places, hits, slots)
+        grid = bytearray(64)
+        dy = min(1, height - 1)
+        part = (0, 0, width, height - dy)
+        module.moved(words(old), words(new), width, *part, 0, -dy, COLOUR, grid)
+        results.append((told, places.tolist(), hits.tolist(), grid))
+    assert results[0] == results[1]
+
+
+@given(st.lists(st.integers(0, 65535), max_size=20), st.integers(0, 70000), st.integers(0, 5))
+def test_warmth_rises_and_fades_the_same_uncompiled(
+    warmth: list[int], amount: int, times: int
+) -> None:
+    grid = bytes(number & 1 for number in warmth)
+    results = []
+    for module in BOTH:
+        view = memoryview(bytearray(2 * len(warmth))).cast("H")
+        for place, number in enumerate(warmth):
+            view[place] = number
+        module.warm(view, grid, amount)
+        assert view.tolist() == [min(65535, n + amount) if n & 1 else n for n in warmth]
+        module.age(view, times)
+        results.append(view.tolist())
+    assert results[0] == results[1]
+
+
+@pytest.mark.parametrize("module", BOTH, ids=["as imported", "uncompiled"])
+@pytest.mark.parametrize("box", [(0, 0, 5, 4), (0, 0, 4, 5), (-1, 0, 2, 2), (3, 0, 2, 2)])
+def test_a_box_outside_is_refused(module: Any, box: Box) -> None:
+    data = words(bytes(4 * 4 * 4))
+    for call in (
+        lambda: module.mark(data, data, 4, *box, ALL, bytearray(9)),
+        lambda: module.tighten(data, data, 4, *box, ALL),
+        lambda: module.solid(data, 4, *box, ALL),
+        lambda: module.count_steps(data, 4, *box, 1),
+        lambda: module.hash_rows(data, 4, *box, ALL),
+        lambda: module.trace(data, data, 4, *box, ALL, data, data, data),
+        lambda: module.moved(data, data, 4, *box, 0, 0, ALL, bytearray(9)),
+    ):
+        with pytest.raises(IndexError):
+            call()
+    with pytest.raises(IndexError):
+        module.moved(data, data, 4, 0, 0, 4, 4, 0, 1, ALL, bytearray(9))
+    with pytest.raises(IndexError):
+        module.mark(data, data, 4, 0, 0, 4, 4, ALL, bytearray())
+    with pytest.raises(IndexError):
+        module.warm(memoryview(bytearray(4)).cast("H"), b"1", 1)
+
+
+@given(st.integers(1, 40), st.data())
+def test_rectangles_cover_all_marked_tiles_and_no_two_overlap(
+    columns: int, data: st.DataObject
+) -> None:
+    grid = data.draw(st.binary(max_size=400).map(lambda raw: bytes(byte & 1 for byte in raw)))
+    grid = grid[: len(grid) // columns * columns]
+    boxes = rectangles(grid, columns)
+    assert len(boxes) <= MAX_RECTANGLES
+    covered: set[tuple[int, int]] = set()
+    for left, top, right, bottom in boxes:
+        tiles = {(x, y) for x in range(left, right) for y in range(top, bottom)}
+        assert not tiles & covered
+        covered |= tiles
+    assert {(at % columns, at // columns) for at, mark in enumerate(grid) if mark} <= covered
+
+
+@pytest.mark.parametrize(("dx", "dy"), [(0, -16), (0, 7), (23, 0), (-5, 9), (40, 30)])
+def test_what_was_moved_is_found(dx: int, dy: int) -> None:
+    import numpy as np
+
+    chance = np.random.default_rng(1)
+    old = np.zeros((200, 300, 4), np.uint8)
+    window = chance.integers(0, 255, (100, 150, 4), np.uint8)
+    new = old.copy()
+    old[40:140, 60:210] = window
+    new[40 + dy : 140 + dy, 60 + dx : 210 + dx] = window
+    a, b = words(old.tobytes()), words(new.tobytes())
+    box = compare.tighten(a, b, 300, 0, 0, 300, 200, COLOUR)
+    assert box is not None
+    move = find_move(a, b, 300, box, COLOUR)
+    assert move is not None
+    assert (move.dx, move.dy) == (dx, dy)
+    left, top, right, bottom = move.box
+    assert np.array_equal(
+        new[top:bottom, left:right], old[top - dy : bottom - dy, left - dx : right - dx]
+    )
+    # Most of the window comes from where it was, but for what lay outside of what has changed.
+    assert (right - left) * (bottom - top) >= 0.6 * 100 * 150
+
+
+def test_new_pixels_are_not_taken_for_moved_ones() -> None:
+    import numpy as np
+
+    chance = np.random.default_rng(1)
+    a, b = (words(chance.integers(0, 255, (200, 300, 4), np.uint8).tobytes()) for _ in range(2))
+    assert find_move(a, b, 300, (0, 0, 300, 200), COLOUR) is None
