@@ -91,6 +91,36 @@ def test_a_file_that_cannot_be_kept_fails_alone(tmp_path: Path) -> None:
     assert guest.files.total == 0
 
 
+def test_a_file_that_fails_halfway_is_told_and_leaves_nothing(tmp_path: Path) -> None:
+    guest, peer = demo(folder=str(tmp_path))
+    content = b"0" * 200_000
+    transfer = peer.client.send_file("a", len(content), 0.0)
+    peer.run()
+    incoming = guest.agent._coming[transfer.number]
+    assert incoming._file is not None
+    incoming._file.close()
+    incoming._file = open("/dev/full", "wb", buffering=0)  # noqa: SIM115
+    while wanted := peer.client.transfers.wanted(transfer):
+        peer.client.transfers.feed(transfer, content[transfer.fed :][:wanted], 0.0)
+        peer.run()
+    assert isinstance(transfer.error, TransferFailed)
+    assert list(tmp_path.iterdir()) == []
+    assert peer.send("b", b"next").error is None
+
+
+def test_other_selections_and_forms_change_nothing() -> None:
+    guest, peer = demo()
+    peer.client.clipboards.grab({"text": b"kept"})
+    peer.run()
+    peer.client.clipboards.grab({"text": b"marked"}, "primary")
+    peer.client.clipboards.release("primary")
+    peer.run()
+    assert guest.state.clipboard == "kept"
+    peer.client.clipboards.grab({"png": b"\x89PNG"})
+    peer.run()
+    assert guest.state.clipboard == ""
+
+
 def test_a_client_that_leaves_takes_its_files_with_it(tmp_path: Path) -> None:
     guest, peer = demo(folder=str(tmp_path))
     transfer = peer.client.send_file("a", 100, 0.0)

@@ -323,3 +323,14 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(LocalError, match=r"file.*(directory|exists)"):
         FileDrop(str(tmp_path / "file")).begin("a", 1)
+
+
+def test_the_page_tells_the_limits_of_the_code() -> None:
+    from aiospice.guests import echo, filedrop, terminal_screen
+
+    text = " ".join((fontmaker.TARGET.parents[4] / "docs" / "guests.md").read_text().split())
+    limits, memory = filedrop.DropLimits(), filedrop.IN_MEMORY
+    assert f"up to {limits.file_bytes >> 20} MiB each, {limits.total_bytes >> 30} GiB" in text
+    assert f"in memory ({memory.file_bytes >> 20} and {memory.total_bytes >> 20} MiB)" in text
+    assert f"{terminal_screen.HISTORY} lines that have scrolled off" in text
+    assert f"holds {echo.HELD_BYTES >> 10} KiB of it" in text

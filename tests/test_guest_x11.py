@@ -17,6 +17,7 @@ from tests.guest_host import RecordingHost
 from aiospice.client import keyboard
 from aiospice.errors import LocalError, MissingProgram, SessionLost
 from aiospice.guests.keys import scancode, x_keycode
+from aiospice.guests.rects import Rect
 from aiospice.guests.sharedmemory import SharedMemory
 from aiospice.guests.x11 import X11Guest
 from aiospice.guests.xscreen import XScreen
@@ -220,6 +221,29 @@ async def test_a_wrong_cookie_is_refused() -> None:
         display = stage.guest.environment["DISPLAY"]
         with pytest.raises(LocalError, match="no connection"):
             XScreen(display, Cookie(b"MIT-MAGIC-COOKIE-1", bytes(16)))
+
+
+@pytest.mark.peers
+async def test_a_size_that_changes_under_a_picture_is_made_up_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with Xvfb(300, 200) as x:
+        monkeypatch.setenv("XAUTHORITY", x.environment["XAUTHORITY"])
+        screen = XScreen(x.display)
+        try:
+            assert screen.news().parts[0][0] == (0, 0, 300, 200)
+            screen.size = (400, 200)  # as it was a moment ago
+            screen._pending = [Rect(0, 0, 10, 10), Rect(350, 0, 50, 50)]
+            news = screen.news()
+            assert (news.parts, news.more) == ([], True)
+            (part,) = screen.news().parts
+            assert part[0] == (0, 0, 300, 200)
+            with pytest.raises(LocalError, match="takes no size"):
+                screen.resize(5000, 5000)
+            screen._pending = [Rect(7 * n, 0, 3, 4) for n in range(42)]
+            assert [rect for rect, _ in screen.news().parts] == [(0, 0, 290, 4)]
+        finally:
+            screen.close()
 
 
 @pytest.mark.peers

@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from aiospice.server.guest import HostDevice
 
-__all__ = ["Echo"]
+__all__ = ["HELD_BYTES", "Echo"]
+
+#: What an echo holds while the client doesn't read.
+HELD_BYTES = 64 << 10
 
 
 class Echo:
@@ -17,7 +20,7 @@ class Echo:
     is what stops a client that only sends.
     """
 
-    def __init__(self, device: HostDevice, limit: int = 64 << 10) -> None:
+    def __init__(self, device: HostDevice, limit: int = HELD_BYTES) -> None:
         self.device = device
         self.limit = limit
         #: What was read and not yet written.

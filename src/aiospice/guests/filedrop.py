@@ -15,7 +15,7 @@ from typing import IO, NamedTuple
 
 from aiospice.errors import LocalError
 
-__all__ = ["DropLimits", "Dropped", "FileDrop", "Incoming", "safe_name"]
+__all__ = ["IN_MEMORY", "DropLimits", "Dropped", "FileDrop", "Incoming", "safe_name"]
 
 #: The longest name, in bytes.
 NAME_BYTES = 200
@@ -30,6 +30,10 @@ class DropLimits(NamedTuple):
     total_bytes: int = 1 << 30
     files: int = 1000
     at_once: int = 16
+
+
+#: Where there is no folder.
+IN_MEMORY = DropLimits(file_bytes=32 << 20, total_bytes=64 << 20)
 
 
 class Dropped(NamedTuple):
@@ -108,7 +112,8 @@ class FileDrop:
 
     def __init__(self, folder: str | None = None, limits: DropLimits | None = None) -> None:
         self.folder = folder
-        self.limits = DropLimits() if limits is None else limits
+        standard = DropLimits() if folder is not None else IN_MEMORY
+        self.limits = standard if limits is None else limits
         #: What has come, in that order.
         self.files: list[Dropped] = []
         #: Without a folder: what is in the files, by name.

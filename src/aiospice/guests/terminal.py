@@ -33,8 +33,8 @@ _log = logging.getLogger("aiospice.guests")
 
 #: Smallest and largest terminal, in columns and rows.
 SMALLEST, LARGEST = (20, 5), (400, 150)
-#: Bytes of output that are taken at once: about 20 ms of work.
-_READ = 4096
+#: Bytes of output that are taken at once: about 8 ms of work.
+_READ = 2048
 _FRAME_SECONDS = 0.02
 _WHEEL_LINES = 3
 _LEFT, _MIDDLE, _WHEEL_UP, _WHEEL_DOWN = 1, 2, 4, 5
