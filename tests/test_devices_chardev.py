@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,8 +12,19 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from aiospice.channels.main import AGENT_WINDOW
+from aiospice.channels.smartcard import SmartcardChannel
+from aiospice.channels.vmc import VmcChannel
 from aiospice.devices.chardev import CharDevice, ClientDropped, OfferAgain, TokensReturned
-from aiospice.devices.rules import RETRY_SECONDS, TOKEN_SECONDS, VMC, VMC_MESSAGE, Rules
+from aiospice.devices.rules import (
+    AGENT,
+    RETRY_SECONDS,
+    SMARTCARD,
+    TOKEN_SECONDS,
+    VMC,
+    VMC_MESSAGE,
+    Rules,
+)
 from aiospice.errors import StateError
 
 SHARED = VMC._replace(clients=0, send_queue=3, keeps=False, joins=False, drops_alone=True)
@@ -312,6 +325,27 @@ def test_the_servers_own_messages_need_self_tokens() -> None:
     assert device.server_writes(b"c", token=False)
     assert device.guest_reads(10, 0.0) == b"ac"
     assert device.server_writes(b"d")
+
+
+def test_the_page_on_devices_says_what_the_rules_say() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "devices.md").read_text(encoding="utf-8")
+    rows = {
+        name: cells
+        for name, *cells in re.findall(
+            r"^\| (agent|port, usbredir, webdav|smartcard) \|" + r" ([^|]+) \|" * 5,
+            page,
+            re.MULTILINE,
+        )
+    }
+    for name, rules, client in (
+        ("agent", AGENT, AGENT_WINDOW),
+        ("port, usbredir, webdav", VMC, VmcChannel.window),
+        ("smartcard", SMARTCARD, SmartcardChannel.window),
+    ):
+        numbers = [rules.window, rules.interval, rules.client_limit, client]
+        assert rows[name][:4] == [str(number) for number in numbers]
+        if name != "agent":
+            assert rows[name][4] == f"{rules.self_tokens} messages or {rules.unread} bytes"
 
 
 class Traffic(RuleBasedStateMachine):
