@@ -14,7 +14,13 @@ from tests.server_pair import PIPE, PairClient, ServerPair
 
 from aiospice.channels import tokens
 from aiospice.channels import vmc as vmc_channel
-from aiospice.channels.main import AGENT_RETURN, AGENT_WINDOW, AgentDataReceived
+from aiospice.channels.main import (
+    AGENT_RETURN,
+    AGENT_WINDOW,
+    AgentConnected,
+    AgentDataReceived,
+    AgentDisconnected,
+)
 from aiospice.channels.smartcard import CardMessageReceived
 from aiospice.channels.vmc import CHUNK_BYTES, DeviceData, VmcChannel
 from aiospice.client.connections import CHANNEL_CAPS
@@ -411,3 +417,21 @@ def test_more_agent_tokens_than_fit_are_no_trouble() -> None:
         client.channel(1).send(main.ClientAgentToken(num_tokens=0xFFFFFFFF))
     pair.run()
     assert device._device.core.clients[client.core.session_id].send_tokens == 0xFFFFFFFF
+
+
+def test_an_agent_that_breaks_the_protocol_is_gone_for_the_client_and_may_come_again() -> None:
+    pair, device, client = agent_pair()
+    device.write(CHUNK_HEADER.pack(9, 5) + b"bytes")
+    pair.run()
+    (event,) = pair.seen(DeviceFailed)
+    assert event.name == "agent"
+    assert "field port" in str(event.error)
+    assert not device.opened
+    assert len(client.seen(AgentDisconnected)) == 1
+    device.opened = True
+    pair.run()
+    assert len(client.seen(AgentConnected)) == 2
+    message = pack_message(77, b"again")
+    device.write(CHUNK_HEADER.pack(1, len(message)) + message)
+    pair.run()
+    assert [event.data for event in client.seen(AgentDataReceived)] == [message]

@@ -15,6 +15,7 @@ from aiospice.aio.serve import Server
 from aiospice.channels.vmc import CHUNK_BYTES, VmcChannel
 from aiospice.devices.chardev import CharDevice
 from aiospice.devices.rules import VMC
+from aiospice.proof.gtkclient import GtkClient
 from aiospice.server.guest import Guest, Host, HostDevice
 
 NAME = "org.example.stream"
@@ -150,3 +151,42 @@ async def test_clients_that_are_taken_over_while_the_guest_writes_break_nothing(
     guest = StreamGuest()
     async with asyncio.timeout(count), aiospice.serve(guest, port=0) as server:
         assert await taken_over(server, count) > count * 1000
+
+
+# -- spice-gtk, which has no tokens for ports ------------------------------------------------------
+
+
+@pytest.mark.peers
+async def test_spice_gtk_is_held_up_by_its_socket_and_everything_arrives() -> None:
+    guest = StreamGuest(writes=False)
+    piece = 60_000
+    async with (
+        serving(guest) as server,
+        GtkClient("127.0.0.1", port=int(port_of(server))) as gtk,
+    ):
+        await gtk.wait("port", name=NAME, opened=True)
+        sent = stream(0, 200 * piece)
+        for at in range(0, len(sent), piece):
+            await gtk.do("port_write", name=NAME, data=sent[at : at + piece])
+        # It is read until 1 MiB waits, the message that reaches it included.
+        most = -(-VMC.unread // piece) * piece
+        await eventually(lambda: guest.port.readable == most)
+        await asyncio.sleep(0.2)
+        assert guest.port.readable == most
+        got = bytearray()
+        while len(got) < len(sent):
+            got += guest.port.read(300_000)
+            await asyncio.sleep(0.001)
+        assert got == sent
+
+
+@pytest.mark.peers
+async def test_spice_gtk_gets_a_ports_bytes_as_they_were_written() -> None:
+    guest = StreamGuest()
+    async with (
+        serving(guest) as server,
+        GtkClient("127.0.0.1", port=int(port_of(server))) as gtk,
+    ):
+        await eventually(lambda: guest.sent > 4 << 20)
+        guest.writes = False
+        assert await gtk.data("port-data", guest.sent, name=NAME) == stream(0, guest.sent)
