@@ -239,7 +239,7 @@ def test_agent_pieces_that_nobody_dealt_with_give_no_tokens_back(
 ) -> None:
     consumed = MainChannel.agent_consumed
     monkeypatch.setattr(MainChannel, "agent_consumed", lambda self, count=1: None)
-    play = Play()
+    play = Play(agent=False)
     source = play.server("source")
     play.connect(source, agent_connected=1)
     source.main.gets(main.AgentStart, num_tokens=AGENT_WINDOW)
