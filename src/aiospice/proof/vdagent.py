@@ -18,7 +18,7 @@ import shutil
 from typing import TYPE_CHECKING, Self
 
 from aiospice.errors import MissingProgram, SessionLost, SpiceTimeout
-from aiospice.proof.xserver import XProgram, Xvfb, find_program
+from aiospice.proof.xserver import XProgram, XServer, Xvfb, find_program
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,12 +31,20 @@ TEXT = "UTF8_STRING"
 
 
 class VdAgent:
-    """A guest's session with spice-vdagent; use it with ``async with``."""
+    """A guest's session with spice-vdagent; use it with ``async with``.
 
-    def __init__(self, width: int = 800, height: int = 600) -> None:
-        self.x = Xvfb(width, height)
+    Without arguments it has an X server of its own, and its port is `reader` and `writer`. With
+    ``x`` and ``port`` it runs on an X server that has a port for it (`Xspice.agent_port`), and
+    a tablet beside it.
+    """
+
+    def __init__(self, x: XServer | None = None, port: Path | None = None) -> None:
+        self.x: XServer = x or Xvfb(800, 600)
+        self._own = x is None
+        self._port = port
         self._server: asyncio.Server | None = None
         self._opened: asyncio.Future[tuple[asyncio.StreamReader, asyncio.StreamWriter]]
+        self._programs: list[XProgram] = []
         self._owners: dict[str, XProgram] = {}
         self._copies = 0
         self.reader: asyncio.StreamReader
@@ -48,39 +56,63 @@ class VdAgent:
         return self.x.folder / "files"
 
     async def __aenter__(self) -> Self:
-        daemon = _daemon()
+        _daemon()
         for program in ("spice-vdagent", "xclip"):
             find_program(program)
-        await self.x.start()
+        if self._own:
+            await self.x.start()
         try:
-            await self._start(daemon)
+            await self._listen()
+            await self.begin()
+            if self._server is not None:
+                await self._wait_for_port()
         except BaseException:
             await self.__aexit__()
             raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        await self.end()
         if self._server is not None:
             self._server.close()
             with contextlib.suppress(AttributeError):
                 self.writer.close()
-        await self.x.stop()
+        if self._own:
+            await self.x.stop()
 
-    async def _start(self, daemon: str) -> None:
-        self._opened = asyncio.get_running_loop().create_future()
-        self.files.mkdir()
-        port, sessions = str(self.x.folder / "port"), str(self.x.folder / "sessions")
-        (self.x.folder / "tablet").touch()
-        self._server = await asyncio.start_unix_server(self._open, port)
-        tablet = ("-f", "-u", str(self.x.folder / "tablet"))
-        await self.x.run(daemon, "-x", "-X", *tablet, "-s", port, "-S", sessions, window="")
+    async def _listen(self) -> None:
+        self.files.mkdir(exist_ok=True)
+        if self._port is None:
+            self._port = self.x.folder / "port"
+            self._opened = asyncio.get_running_loop().create_future()
+            self._server = await asyncio.start_unix_server(self._open, self._port)
+            self._port.with_name("tablet").touch()
+
+    async def begin(self) -> None:
+        """Start the daemon and the session's agent."""
+        assert self._port is not None
+        port, sessions = str(self._port), self.x.folder / "sessions"
+        sessions.unlink(missing_ok=True)
+        tablet = ("-f", "-u", str(self._port.with_name("tablet")))
+        command = (_daemon(), "-x", "-X", *tablet, "-s", port, "-S", str(sessions))
+        daemon = await self.x.run(*command, window="")
+        self._programs.append(daemon)
         end = asyncio.get_running_loop().time() + START_SECONDS
-        while not (self.x.folder / "sessions").exists():
-            if asyncio.get_running_loop().time() > end or not self.x.programs[0].running:
+        while not sessions.exists():
+            if asyncio.get_running_loop().time() > end or not daemon.running:
                 raise SessionLost("spice-vdagentd doesn't start")
             await asyncio.sleep(0.02)
         save = ("-f", str(self.files), "-o", "0")
-        await self.x.run("spice-vdagent", "-x", "-s", port, "-S", sessions, *save, window="")
+        command = ("spice-vdagent", "-x", "-s", port, "-S", str(sessions), *save)
+        self._programs.append(await self.x.run(*command, window=""))
+
+    async def end(self) -> None:
+        """End both, the daemon first; `begin` starts them anew."""
+        programs, self._programs = self._programs, []
+        for program in programs:
+            await program.end()
+
+    async def _wait_for_port(self) -> None:
         try:
             async with asyncio.timeout(START_SECONDS):
                 self.reader, self.writer = await self._opened

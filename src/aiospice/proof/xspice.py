@@ -21,11 +21,16 @@ Facts: the script and the driver's ``spiceqxl.xorg.conf.example``.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from aiospice.errors import ConnectError
 from aiospice.proof.qemu import free_port
 from aiospice.proof.xserver import XServer, find_program, write_private
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["Xspice", "XspiceOptions"]
 
@@ -93,6 +98,7 @@ class XspiceOptions:
     image_cache: bool = True  #: images that programs put are kept by the client
     fallback_cache: bool = True  #: so are those that the driver draws itself
     password: str | None = None  #: ticket; None means that none is asked for
+    agent: bool = False  #: a port for an agent, and one for its tablet: `Xspice.agent_port`
     several_clients: bool = False  #: a second client doesn't throw the first one out
     surface_memory: int = 128  #: MiB for off-screen surfaces
     life: float = 300  #: seconds after which the server is ended whatever happens
@@ -116,6 +122,11 @@ class Xspice(XServer):
         """Address of the server in this package's notation."""
         return f"spice://{self.options.address}:{self.port}"
 
+    @property
+    def agent_port(self) -> Path:
+        """Where spice-vdagentd finds the client's port, and beside it the ``tablet``."""
+        return self.folder / "agent" / "port"
+
     def _look_for_programs(self) -> None:
         for name in ("Xspice", "Xorg"):
             find_program(name)
@@ -126,7 +137,17 @@ class Xspice(XServer):
 
     def _server_environment(self) -> dict[str, str]:
         several = {"SPICE_DEBUG_ALLOW_MC": "1"} if self.options.several_clients else {}
-        return super()._server_environment() | several
+        agent: dict[str, str] = {}
+        if self.options.agent:
+            self.agent_port.parent.mkdir(exist_ok=True)
+            agent = {
+                "XSPICE_VDAGENT_ENABLED": "1",
+                "XSPICE_VDAGENT_VIRTIO_PATH": str(self.agent_port),
+                "XSPICE_VDAGENT_UINPUT_PATH": str(self.agent_port.with_name("tablet")),
+                "XSPICE_VDAGENT_UID": str(os.getuid()),
+                "XSPICE_VDAGENT_GID": str(os.getgid()),
+            }
+        return super()._server_environment() | several | agent
 
     async def _spawn(self, timeout: float) -> None:
         self.port = free_port(self.options.address)
