@@ -29,6 +29,7 @@ from aiospice.channels.server.base import ServerPhase
 from aiospice.channels.server.display import DisplayReady, DisplayReported
 from aiospice.server import pack
 from aiospice.server.choose import GLZ, ZLIB_GLZ, Wish, choose
+from aiospice.server.curtain import Curtain, creation
 from aiospice.server.encode import JPEG, Encoded, EncodeJob, Method, Picture, is_light
 from aiospice.server.kept import ClientCaches, ImageCache
 from aiospice.server.line import Line
@@ -49,7 +50,7 @@ from aiospice.server.surface import strips
 from aiospice.wire import display as messages
 from aiospice.wire import draw
 from aiospice.wire.caps import DisplayCap
-from aiospice.wire.display import ResourceId, ResourceType, SurfaceFlags, SurfaceFormat
+from aiospice.wire.display import ResourceId, ResourceType
 from aiospice.wire.images import ImageFlags
 
 if TYPE_CHECKING:
@@ -118,6 +119,7 @@ class Held:
         self._gone: list[int] = []
         self._state_due = False
         self._has_screen = False
+        self.curtain = Curtain(self)
         self._marked = False
         self._heads_told = -1
         self._jobs: dict[int, tuple[Picture, Method]] = {}
@@ -382,6 +384,8 @@ class Held:
 
     def _step(self) -> bool:
         """Send one thing; False when there is nothing that can be sent."""
+        if self.curtain.late(self._now):
+            self.curtain.rise()
         if self._has_screen and self.streams.step(self._now):
             return True
         if self.queue:
@@ -392,6 +396,7 @@ class Held:
         if self._queue_dirty():
             return True
         if not self._marked and self._has_screen:
+            self.curtain.rise()
             self._marked = True
             self.channel.send(messages.Mark())
             return True
@@ -407,27 +412,21 @@ class Held:
         for id in sorted(self.planes):
             plane = self.planes[id]
             if not plane.created:
-                if id == 0 and self._has_screen:
-                    channel.send(messages.SurfaceDestroy(surface_id=0))
                 self._create(id, plane)
             if id == 0:
                 self._has_screen = True
-                self._tell_heads()
+                if not self.curtain.drawn:
+                    self.tell_heads()
 
     def _create(self, id: int, plane: Plane) -> None:
         plane.created = True
-        format = SurfaceFormat.ARGB32 if plane.alpha else SurfaceFormat.XRGB32
-        self.channel.send(
-            messages.SurfaceCreate(
-                surface_id=id,
-                width=plane.width,
-                height=plane.height,
-                format=format,
-                flags=SurfaceFlags.PRIMARY if id == 0 else 0,
-            )
-        )
+        if id == 0:
+            self.curtain.draw(plane, self._now)
+        else:
+            self.channel.send(creation(id, plane))
 
-    def _tell_heads(self) -> None:
+    def tell_heads(self) -> None:
+        """Tell the monitors, if the client doesn't know them as they are."""
         if self._heads_told == self.display.heads_version:
             return
         self._heads_told = self.display.heads_version
@@ -566,22 +565,27 @@ class Held:
         self.queue.popleft()
         return True
 
+    def _on(self, surface: int) -> int:
+        """What the client calls a surface: while the curtain is drawn, the screen is behind it."""
+        return self.curtain.behind if surface == 0 and self.curtain.drawn else surface
+
     def _send_draw(self, operation: Fill | Copy | Draw | Change) -> None:
         plane = self.planes.get(operation.surface)
         box = operation.box
         if isinstance(operation, Fill):
-            body = pack.draw_fill(operation.surface, box, operation.colour)
+            body = pack.draw_fill(self._on(operation.surface), box, operation.colour)
             number = draw.DrawFill.number
         elif isinstance(operation, Copy):
             left, top, _, _ = operation.source
-            body = pack.copy_bits(operation.surface, box, left, top)
+            body = pack.copy_bits(self._on(operation.surface), box, left, top)
             number = messages.CopyBits.number
         else:
             assert isinstance(operation, Draw)
             x, y = operation.x, operation.y
             source = self.display.published.get(operation.source)
             area_ = (source.width, source.height) if source else (x + box[2], y + box[3])
-            body = pack.draw_surface(operation.surface, box, operation.source, x, y, area_)
+            on = self._on(operation.surface)
+            body = pack.draw_surface(on, box, operation.source, x, y, area_)
             number = draw.DrawCopy.number
         if plane is not None:
             if isinstance(operation, Copy):
@@ -598,7 +602,7 @@ class Held:
         key = self._key(picture)
         plane = self.planes.get(picture.surface)
         if item.method is None and self.images.use(key):
-            body = pack.draw_cached(picture.surface, picture.box, key)
+            body = pack.draw_cached(self._on(picture.surface), picture.box, key)
             self.channel.send_body(draw.DrawCopy.number, body)
             if plane is not None:
                 plane.sharpen(picture.box)
@@ -653,7 +657,13 @@ class Held:
                 flags = ImageFlags.CACHE_ME
                 self._drop(dropped)
         body = pack.draw_copy(
-            picture.surface, picture.box, key, form.type, flags, form.data, alpha=picture.alpha
+            self._on(picture.surface),
+            picture.box,
+            key,
+            form.type,
+            flags,
+            form.data,
+            alpha=picture.alpha,
         )
         self.channel.send_body(draw.DrawCopy.number, body)
 
@@ -680,6 +690,12 @@ class Held:
             if len(smaller) < len(data):
                 type, inflated, data = ZLIB_GLZ, len(data), smaller
         body = pack.draw_copy(
-            picture.surface, picture.box, self._key(picture), type, 0, data, inflated=inflated
+            self._on(picture.surface),
+            picture.box,
+            self._key(picture),
+            type,
+            0,
+            data,
+            inflated=inflated,
         )
         self.channel.send_body(draw.DrawCopy.number, body)

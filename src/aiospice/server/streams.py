@@ -122,7 +122,7 @@ class Streams:
                 self.held.channel.send(messages.StreamDestroy(id=slot))
                 return True
         videos = self.held.display.videos
-        if videos is None or 0 not in self.held.planes:
+        if videos is None or 0 not in self.held.planes or self.held.curtain.drawn:
             return False
         for slot, video in videos.playing.items():
             if slot not in self.playing:
