@@ -6,8 +6,10 @@ import asyncio
 import json
 import logging
 import os
+import re
 import socket
 import stat
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +41,8 @@ from aiospice.errors import (
 )
 from aiospice.proof.certificates import Certificates, make_certificates
 from aiospice.server.config import Limits, ServerConfig
-from aiospice.server.events import ClientConnected, ClientDisconnected
-from aiospice.server.guest import Guest
+from aiospice.server.events import ClientConnected, ClientDisconnected, ServerChannelClosed
+from aiospice.server.guest import Guest, Host
 from aiospice.wire.common import LinkCode
 
 
@@ -549,3 +551,52 @@ async def test_a_guests_life_ends_with_the_server() -> None:
         life = server._life
     assert life is not None
     assert life.cancelled()
+
+
+# Channels that break the rules
+
+
+class AgentGuest(KeysGuest):
+    def attach(self, host: Host) -> None:
+        super().attach(host)
+        host.agent().opened = True
+
+
+#: An agent's message of 1000 bytes, a byte a piece.
+AGENT_HEADER = struct.pack("<IIQI", 1, 4, 0, 1000)
+AGENT_PIECES = (
+    struct.pack("<HII", 106, 4, 1)
+    + struct.pack("<HI", 107, len(AGENT_HEADER))
+    + AGENT_HEADER
+    + struct.pack("<HI", 107, 1).join([b"", *[b"x"] * 40])
+)
+#: What a client sends: on which channel, and what the log says of it.
+BREACHES: dict[str, tuple[tuple[int, int], bytes, str]] = {
+    "too long": ((3, 0), b"\x65\0\xff\xff\xff\x7f", r"inputs:0.*2147483647"),
+    "cut": ((3, 0), b"\x65\0\1\0\0\0\x1e", r"inputs:0.*KeyDown"),
+    "no tokens": ((1, 0), AGENT_PIECES, r"main:0.*without a token"),
+    "unasked": ((3, 0), b"\4\0\0\0\0\0", r"inputs:0.*MigrateFlushMark"),
+}
+
+
+@pytest.mark.parametrize(("key", "message", "text"), BREACHES.values(), ids=BREACHES)
+async def test_a_channel_that_breaks_the_rules_is_closed_with_a_line_that_says_so(
+    key: tuple[int, int],
+    message: bytes,
+    text: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with (
+        serving(AgentGuest(), on_second_client="share") as server,
+        aiospice.connect(server.addresses[0]) as other,
+        aiospice.connect(server.addresses[0]) as session,
+    ):
+        shell = session._shell
+        transport = shell._wires[shell.core.at[key]].transport
+        assert transport is not None
+        transport.write(message)
+        await eventually(lambda: [e for e in seen(server, ServerChannelClosed) if e.error])
+        (line,) = [one.message for one in caplog.records if "was closed" in one.message]
+        assert re.match(rf"127\.0\.0\.1:\d+: \w+:0 of client \d+ was closed: .*({text})", line)
+        assert not other.closed
+        assert len(server.host.clients) == (1 if key == (1, 0) else 2)
