@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import json
 import os
@@ -19,6 +20,7 @@ import aiospice
 from aiospice.cli.main import main
 from aiospice.cli.serve import GUESTS, _users
 from aiospice.errors import AddressError, LocalError, PermissionDenied
+from aiospice.link.sasl import make_scram_keys
 from aiospice.proof.certificates import make_certificates
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -231,6 +233,30 @@ def test_a_users_file_is_read(tmp_path: Path) -> None:
     path.write_bytes(b"\xff:x\n")
     with pytest.raises(LocalError, match="isn't UTF-8"):
         _users(str(path))
+
+
+def test_a_users_file_may_hold_scram_keys(tmp_path: Path) -> None:
+    keys = make_scram_keys("secret", bytes(range(16)))
+    salt, stored, server = (
+        base64.b64encode(part).decode() for part in (keys.salt, keys.stored_key, keys.server_key)
+    )
+    path = tmp_path / "users"
+    path.write_text(f"anna:SCRAM-SHA-256$4096:{salt}${stored}:{server}\n")
+    assert _users(str(path)) == {"anna": keys}
+    for broken in ("SCRAM-SHA-256$", "SCRAM-SHA-1$x:AA==$AA==:AA==", "SCRAM-SHA-256$1:!$!:!"):
+        path.write_text(f"anna:{broken}\n")
+        with pytest.raises(LocalError, match="line 1 of the users file"):
+            _users(str(path))
+
+
+async def test_the_machine_is_called_as_the_guest_or_as_said() -> None:
+    for words, name in (((), "keys"), (("--name", "Wörk"), "Wörk")):
+        async with (
+            served("--listen", "127.0.0.1:0", *words) as program,
+            aiospice.connect(program.addresses[0]) as session,
+        ):
+            await eventually(lambda: session.name)
+            assert session.name == name
 
 
 async def test_a_taken_port_is_told_with_status_3() -> None:

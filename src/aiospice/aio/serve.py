@@ -301,7 +301,7 @@ class serve:
     compression: ``auto``, ``off``, ``lz``, ``quic``, ``glz``, ``auto_lz``, ``auto_glz`` or ``lz4``.
     lossy, video: ``auto`` or ``never`` (``lossy`` also ``always``).
     opus: sound leaves as Opus where the client takes it; None: if PyAV is there.
-    name: of the machine, as clients show it; ``uuid``: its 16 bytes.
+    name: of the machine, as clients show it, None: the guest's; ``uuid``: its 16 bytes.
     control: path of a control socket (docs/control.md).
     config: a `ServerConfig` that the options above change.
 
@@ -335,6 +335,8 @@ class serve:
     ) -> None:
         ports = {"spice": port, "spice+tls": tls_port, "ws": ws_port, "wss": wss_port}
         self._listens = listens_of(host, ports, unix_path, listen)
+        if config is None:
+            settings.setdefault("name", guest.name)
         self._config = settings_of(config, password=password, users=users, **settings)
         self._context = _context(self._listens, certificate, key, tls_ciphers)
         self._origins = tuple(origins)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from aiospice.aio.listen import Listen
     from aiospice.aio.serve import Server
+    from aiospice.link.sasl import SaslUser
     from aiospice.server.guest import Guest
 
 __all__ = ["GUESTS", "arguments", "run"]
@@ -66,6 +67,7 @@ def _shown(group: Any) -> None:
     group.add_argument("--displays", metavar="N", type=int, help="how many screens")
     group.add_argument("--folder", metavar="DIR", help="where files go, or the shell starts")
     group.add_argument("--display", metavar="NAME", help="an X display that runs already")
+    group.add_argument("--name", metavar="NAME", help="of the machine, for clients (the guest's)")
     group.add_argument(
         "command", metavar="COMMAND", nargs="*", help="what the guest runs, behind --"
     )
@@ -175,6 +177,8 @@ def _options(args: Namespace) -> dict[str, Any]:
         "compression": args.compression,
         "control": args.control,
     }
+    if args.name is not None:
+        found["name"] = args.name
     if args.users_file is not None:
         found["users"] = _users(args.users_file)
     if (args.once or args.ticket_expires is not None) and found["password"] is None:
@@ -190,7 +194,7 @@ def _password(args: Namespace) -> str | None:
     return os.environ.get(PASSWORD_VARIABLE) or None
 
 
-def _users(path: str) -> dict[str, str]:
+def _users(path: str) -> dict[str, SaslUser]:
     """Read names and passwords; empty lines and those that begin with # don't count."""
     try:
         with open(path, encoding="utf-8") as file:
@@ -200,17 +204,41 @@ def _users(path: str) -> dict[str, str]:
         raise LocalError(f"the users file {path} can't be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise LocalError(f"the users file {path} isn't UTF-8") from None
-    found = {}
+    found: dict[str, SaslUser] = {}
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip() or line.startswith("#"):
             continue
         name, colon, password = line.partition(":")
         if not name or not colon or not password:
             raise LocalError(f"line {number} of the users file {path} isn't NAME:PASSWORD")
-        found[name] = password
+        found[name] = _secret(password, f"line {number} of the users file {path}")
     if not found:
         raise LocalError(f"the users file {path} names nobody")
     return found
+
+
+def _secret(text: str, where: str) -> SaslUser:
+    """A password, or SCRAM keys as PostgreSQL writes them.
+
+    ``SCRAM-SHA-256$ROUNDS:SALT$STORED_KEY:SERVER_KEY``, all but the number in base64.
+    """
+    if not text.startswith(("SCRAM-SHA-256$", "SCRAM-SHA-1$")):
+        return text
+    from base64 import b64decode
+
+    from aiospice.link.sasl import ScramKeys
+
+    try:
+        mechanism, first, second = text.split("$")
+        rounds, salt = first.split(":")
+        stored, server = second.split(":")
+        keys = [b64decode(part, validate=True) for part in (salt, stored, server)]
+        return ScramKeys(mechanism, keys[0], keys[1], keys[2], int(rounds))
+    except ValueError:
+        raise LocalError(
+            f"{where} has keys that can't be read, expected "
+            "SCRAM-SHA-256$ROUNDS:SALT$STORED_KEY:SERVER_KEY"
+        ) from None
 
 
 def _guest(args: Namespace) -> Guest:
