@@ -14,7 +14,6 @@ from aiospice.cli.options import (
     read_password,
     start_log,
 )
-from aiospice.cli.stdio import write_line
 from aiospice.errors import LocalError
 
 if TYPE_CHECKING:
@@ -300,6 +299,8 @@ def _end_by_signals(server: Server) -> None:
 
 
 async def _tell_addresses(server: Server, args: Namespace) -> None:
+    from aiospice.cli.stdio import write_line
+
     if args.json:
         await _line({"event": "listening", "addresses": list(server.addresses)})
     else:
@@ -316,5 +317,7 @@ async def _tell_addresses(server: Server, args: Namespace) -> None:
 
 async def _line(what: dict[str, Any]) -> None:
     from json import dumps
+
+    from aiospice.cli.stdio import write_line
 
     await write_line(dumps(what))

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from aiospice.cli.stdio import write_line
-
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from collections.abc import Iterator
@@ -23,6 +21,7 @@ def arguments(verb: str, parser: ArgumentParser) -> None:
 async def run(verb: str, args: Namespace) -> int:
     """Ask a server how it is, and show it."""
     from aiospice.aio.control import ControlClient
+    from aiospice.cli.stdio import write_line
 
     async with ControlClient(args.control) as control:
         status = await control.ask("status")
