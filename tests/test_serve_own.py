@@ -93,7 +93,8 @@ async def test_what_is_sent_is_what_was_asked_for(tmp_path: Path) -> None:
     }
     for compression, wanted in kinds.items():
         path = tmp_path / f"{compression}.pcapng"
-        options = {"compression": compression, "lossy": "never", "video": "never"}
+        options: dict[str, Any] = {"lossy": "never", "video": "never"}
+        options["compression"] = compression
         async with served(client={"capture": CaptureFile(path)}, **options) as (guest, session):
             await shows(session, guest.truth)
             for scene in SCENES:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -43,7 +44,9 @@ def some_box(seed: int, width: int, height: int) -> Box:
     return left, top, right, bottom
 
 
-def differing(width: int, box: Box, old: bytes, new: bytes, mask: int) -> list[tuple[int, int]]:
+def differing(
+    width: int, box: Box, old: bytes | bytearray, new: bytes | bytearray, mask: int
+) -> list[tuple[int, int]]:
     a, b = words(old), words(new)
     return [
         (x, y)
@@ -142,7 +145,7 @@ def test_warmth_rises_and_fades_the_same_uncompiled(
 @pytest.mark.parametrize("box", [(0, 0, 5, 4), (0, 0, 4, 5), (-1, 0, 2, 2), (3, 0, 2, 2)])
 def test_a_box_outside_is_refused(module: Any, box: Box) -> None:
     data = words(bytes(4 * 4 * 4))
-    for call in (
+    calls: tuple[Callable[[], Any], ...] = (
         lambda: module.mark(data, data, 4, *box, ALL, bytearray(9)),
         lambda: module.tighten(data, data, 4, *box, ALL),
         lambda: module.solid(data, 4, *box, ALL),
@@ -150,7 +153,8 @@ def test_a_box_outside_is_refused(module: Any, box: Box) -> None:
         lambda: module.hash_rows(data, 4, *box, ALL),
         lambda: module.trace(data, data, 4, *box, ALL, data, data, data),
         lambda: module.moved(data, data, 4, *box, 0, 0, ALL, bytearray(9)),
-    ):
+    )
+    for call in calls:
         with pytest.raises(IndexError):
             call()
     with pytest.raises(IndexError):

@@ -8,7 +8,8 @@ from tests.script import Play, Server, destination, surface
 from aiospice.client.decode import compression_for
 from aiospice.client.moving import ChannelGone
 from aiospice.client.screen import NotDrawn, ScreenChanged, SurfaceDestroyed
-from aiospice.client.session import BACKLOG_LIMIT, WAIT_SECONDS
+from aiospice.client.session import BACKLOG_LIMIT
+from aiospice.client.waiting import WAIT_SECONDS
 from aiospice.codecs import lz, quic, zlib
 from aiospice.codecs.glz import GlzDictionary
 from aiospice.errors import RemoteProtocolError

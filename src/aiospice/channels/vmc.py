@@ -233,7 +233,7 @@ class PortChannel(VmcChannel):
         return super().restart(framing, server_caps)
 
 
-def _sizes(buffer: bytes | bytearray, start: int, end: int) -> list[int]:
+def _sizes(buffer: bytes | bytearray | memoryview, start: int, end: int) -> list[int]:
     """The sizes of the bodies of messages with mini headers."""
     found = []
     while start < end:

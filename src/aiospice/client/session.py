@@ -21,6 +21,7 @@ from aiospice.channels.main import (
 from aiospice.client.agent import WithAgent
 from aiospice.client.connections import MAIN, named
 from aiospice.client.moving import Moving
+from aiospice.client.waiting import WAIT_SECONDS, Waiting
 from aiospice.effects import Compute
 from aiospice.errors import (
     AiospiceError,
@@ -52,8 +53,6 @@ __all__ = [
     "SessionReady",
 ]
 
-#: No channel waits longer than this for another one (WAIT_FOR_CHANNELS), or for an image of its.
-WAIT_SECONDS = 30.0
 #: Bytes of display messages that wait for an image; beyond, the channel isn't read.
 BACKLOG_LIMIT = 4 << 20
 #: The number of a job is that of its display, and behind it so many bits of the display's own.
@@ -110,7 +109,7 @@ class _ImageCame(Event):
     """The image that a display waited for has come on another one."""
 
 
-class ClientSession(WithAgent, Moving):
+class ClientSession(WithAgent, Waiting, Moving):
     """See the module's text. Plain data: it pickles at any moment, and the copy carries on."""
 
     def __init__(self, config: ClientConfig, crypto: ClientCrypto) -> None:
@@ -300,18 +299,6 @@ class ClientSession(WithAgent, Moving):
         self._wake_agent(now)
         self._wake_move(now)
         self._answer()
-
-    def _give_up_waits(
-        self, deadlines: dict[tuple[int, int], float], what: str, now: float
-    ) -> None:
-        for key, deadline in list(deadlines.items()):
-            if deadline <= now:
-                del deadlines[key]
-                error = RemoteProtocolError(
-                    f"waited {WAIT_SECONDS:g} s for {what}", where=channel_name(*key)
-                )
-                if key in self.channels:
-                    self._connection_lost(self.channels[key], error, now)
 
     def computed(self, number: int, result: Any, now: float) -> None:
         """What a `Compute` effect asked for is done; results may come in any order."""
@@ -599,40 +586,6 @@ class ClientSession(WithAgent, Moving):
                     break
         finally:
             self._looking_at_waits = False
-
-    def _next_released(self, now: float) -> ClientChannel | None:
-        """A channel that need not wait any longer; the others get a limit."""
-        if not self._wait_deadlines and not any(
-            channel.waits for channel in self.channels.values()
-        ):
-            return None
-        waiting = {key: channel for key, channel in self.channels.items() if channel.waits}
-        for key in [key for key in self._wait_deadlines if key not in waiting]:
-            del self._wait_deadlines[key]
-        for key, channel in waiting.items():
-            for wait in channel.waits:
-                other = self.channels.get((wait.channel_type, wait.channel_id))
-                if other is not None and self._serial(other) < wait.message_serial:
-                    self._wait_deadlines.setdefault(key, now + WAIT_SECONDS)
-                    break
-            else:
-                self._wait_deadlines.pop(key, None)
-                return channel
-        return None
-
-    def _serial(self, channel: ClientChannel) -> int:
-        """Messages of a channel that have been carried out."""
-        screen = self.screens.get(channel.key[1]) if channel.key[0] == 2 else None
-        return channel.serial - (0 if screen is None else screen.backlog.messages)
-
-    def _next_supplied(self) -> ClientChannel | None:
-        """A display that waited for a GLZ image which has come by now."""
-        for screen in self.screens.values():
-            if screen.needs_glz is not None and self._caches.has_glz(screen.needs_glz):
-                channel = self.channels.get((2, screen.id))
-                if channel is not None and channel.phase is not ChannelPhase.CLOSED:
-                    return channel
-        return None
 
     # -- the end -------------------------------------------------------------------------------
 
