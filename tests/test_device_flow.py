@@ -21,8 +21,10 @@ from aiospice.channels.main import (
     AgentDataReceived,
     AgentDisconnected,
 )
+from aiospice.channels.server.vmc import PortSignalled
 from aiospice.channels.smartcard import CardMessageReceived
 from aiospice.channels.vmc import CHUNK_BYTES, DeviceData, VmcChannel
+from aiospice.channels.vmc import PortStateChanged as PortState
 from aiospice.client.connections import CHANNEL_CAPS
 from aiospice.devices.rules import AGENT, SMARTCARD, VMC
 from aiospice.server.config import ServerConfig
@@ -32,7 +34,7 @@ from aiospice.server.events import (
     DeviceWritable,
     ServerChannelClosed,
 )
-from aiospice.server.guest import HostDevice
+from aiospice.server.guest import Guest, HostDevice, dispatch
 from aiospice.wire import main, smartcard, vmc
 from aiospice.wire.agent_stream import CHUNK_HEADER, HEADER, MAX_AGENT_DATA, pack_message
 from aiospice.wire.caps import VmcCap
@@ -236,6 +238,25 @@ def test_a_client_without_tokens_that_does_not_read_its_socket_stops_the_guest()
         done += device.write(sent[done:])
         pair.run()
     assert data_of(client) == sent
+
+
+def test_a_break_goes_both_ways_behind_what_was_written() -> None:
+    pair, device, client = stage("port")
+    device.write(b"before")
+    device.send_break()
+    client.channel(*device.key).send_break()
+    pair.run()
+    kinds = [type(event) for event in client.events if isinstance(event, (DeviceData, PortState))]
+    assert kinds == [DeviceData, PortState]
+    (event,) = pair.seen(PortSignalled)
+    heard: list[str] = []
+
+    class Listens(Guest):
+        def device_break(self, device: HostDevice) -> None:
+            heard.append(device.name)
+
+    dispatch(Listens(), pair.host, event)
+    assert heard == [device.name]
 
 
 # -- smartcard ---------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from aiospice.channels.server.inputs import (
     PointerPlaced,
 )
 from aiospice.channels.server.record import SoundRecorded
+from aiospice.channels.server.vmc import PortSignalled
 from aiospice.errors import MissingProgram, StateError
 from aiospice.server.events import DeviceReadable, DeviceWritable
 from aiospice.server.guest import Guest, Host, dispatch
@@ -55,6 +56,7 @@ FOR_THE_GUEST = (
     SoundRecorded,
     DeviceReadable,
     DeviceWritable,
+    PortSignalled,
 )
 
 _LOG = logging.getLogger("aiospice.server")

@@ -29,6 +29,7 @@ from aiospice.channels.server.inputs import (
     PointerPlaced,
 )
 from aiospice.channels.server.record import SoundRecorded
+from aiospice.channels.server.vmc import PortSignalled
 from aiospice.errors import DecodeError, LocalError
 from aiospice.server.events import (
     ClientConnected,
@@ -39,6 +40,7 @@ from aiospice.server.events import (
 )
 from aiospice.server.machine import CursorState
 from aiospice.wire.playback import DataMode
+from aiospice.wire.vmc import PortEvents
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -242,6 +244,11 @@ class HostDevice:
         if taken:
             self._host._changed()
         return taken
+
+    def send_break(self) -> None:
+        """Send a break on a port, as on a serial line; other devices have none."""
+        self._host._core.send_break(self._device)
+        self._host._changed()
 
 
 class Host:
@@ -467,6 +474,9 @@ class Guest:
     def device_writable(self, device: HostDevice) -> None:
         """A device takes bytes again."""
 
+    def device_break(self, device: HostDevice) -> None:
+        """A client has sent a break on a port, as on a serial line."""
+
     def client_connected(self, client: int) -> None:
         """A client has come; its number is that of `ClientInfo`."""
 
@@ -490,6 +500,12 @@ def _device_event(name: str) -> Callable[[Guest, Host, Any], None]:
     return call
 
 
+def _port_signalled(guest: Guest, host: Host, event: PortSignalled) -> None:
+    device = host._devices.get(event.key)
+    if device is not None and event.event == PortEvents.BREAK:
+        guest.device_break(device)
+
+
 _CALLS: dict[type[Event], Callable[[Guest, Host, Any], None]] = {
     KeyChanged: lambda guest, _, event: guest.key(event.code, event.pressed),
     PointerPlaced: lambda guest, _, event: guest.mouse_move(
@@ -506,4 +522,5 @@ _CALLS: dict[type[Event], Callable[[Guest, Host, Any], None]] = {
     ClientDisconnected: lambda guest, _, event: guest.client_disconnected(event.client),
     DeviceReadable: _device_event("device_readable"),
     DeviceWritable: _device_event("device_writable"),
+    PortSignalled: _port_signalled,
 }

@@ -52,6 +52,7 @@ class DeviceTokens(Event):
 class PortSignalled(Event):
     """The client has opened or closed the port, or sends a break (`vmc.PortEvents`)."""
 
+    key: tuple[int, int]
     event: int
 
 
@@ -213,4 +214,4 @@ class PortServer(VmcServer):
         self.send(vmc.PortEvent(event=event))
 
     def _on_port_event(self, message: vmc.ClientPortEvent) -> None:
-        self._events.append(PortSignalled(event=message.event))
+        self._events.append(PortSignalled(key=self.key, event=message.event))
