@@ -383,6 +383,13 @@ def test_a_message_beyond_the_limit_closes_the_channel_and_names_the_rule() -> N
     assert "a message of 16385 bytes, the limit is 16384" in closing(pair)
 
 
+def test_a_message_far_beyond_the_limit_is_refused_by_its_header() -> None:
+    pair, device, client = stage("port")
+    client.channel(*device.key).send(vmc.ClientData(data=bytes(4 * LEAST_MESSAGE + 1)))
+    pair.run()
+    assert "message 101 has 65537 bytes, the limit of this channel is 65536" in closing(pair)
+
+
 def test_agent_data_without_tokens_ends_the_session_and_names_the_rule() -> None:
     pair, _, client = agent_pair()
     channel = client.channel(1)

@@ -30,6 +30,7 @@ class SmartcardServer(DeviceServer):
     data_number: ClassVar[int] = smartcard.Data.number
     limit: ClassVar[int] = smartcard.DEVICE_HEADER.size + smartcard.MAX_CARD_DATA
     least_size: ClassVar[int] = limit
+    flow_limit: ClassVar[int] = limit
 
     def _pack(self, data: bytes) -> tuple[int, bytes]:
         kind, reader, size = smartcard.DEVICE_HEADER.unpack_from(data)

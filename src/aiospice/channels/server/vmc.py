@@ -67,10 +67,14 @@ class DeviceServer(ServerChannel):
     data_number: ClassVar[int] = _DATA
     #: The least that a client has to take in one message.
     least_size: ClassVar[int] = LEAST_MESSAGE
+    #: The largest body that a client with tokens may send: its data is smaller still.
+    flow_limit: ClassVar[int] = 4 * LEAST_MESSAGE
 
     def __init__(self, key: Key, framing: Framing, client_caps: tuple[int, ...] = ()) -> None:
         super().__init__(key, framing, client_caps)
         self.flow_control = has(client_caps, TOKENS)
+        if self.flow_control:
+            framing.limit = min(framing.limit, self.flow_limit)
         #: Messages of data that may still be read, and bytes in them.
         self.allowed = self.allowed_bytes = 0
         #: Data that was taken last: the end of each message, counted in bytes of the connection.
