@@ -155,6 +155,46 @@ def test_when_both_grab_at_once_the_client_wins(pair: Pair) -> None:
     assert pair.client.clipboards.offered() == ("png",)
 
 
+OPERATIONS = st.lists(
+    st.tuples(
+        st.sampled_from(["client", "guest"]),
+        st.sampled_from(["grab", "grab", "release", "request", "step"]),
+        st.sampled_from(["clipboard", "primary"]),
+        st.integers(0, 4),
+    ),
+    max_size=30,
+)
+
+
+@settings(max_examples=60)
+@given(OPERATIONS)
+def test_whatever_crosses_both_ends_agree_on_who_owns_what(
+    operations: list[tuple[str, str, str, int]],
+) -> None:
+    pair = Pair(frozen=False).connect()
+    for number, (who, what, selection, steps) in enumerate(operations):
+        end = pair.client if who == "client" else pair.guest
+        if what == "grab":
+            end.clipboards.grab({"text": b"%d" % number}, selection)
+        elif what == "release":
+            end.clipboards.release(selection)
+        elif what == "request":
+            end.request("text", selection)
+        for _ in range(steps):  # some of what is on its way arrives
+            (pair._client_step if number & 1 else pair._guest_step)()
+    pair.run()
+    for selection in ("clipboard", "primary"):
+        mine, theirs = pair.client.clipboards, pair.guest.clipboards
+        assert mine.offered(selection) == theirs.owned(selection)
+        assert theirs.offered(selection) == mine.owned(selection)
+        assert not (mine.owned(selection) and theirs.owned(selection))
+    for told, other in ((pair.client_events, "client"), (pair.guest_events, "guest")):
+        asked = sum(op[:2] == (other, "request") for op in operations)
+        assert sum(isinstance(event, ClipboardData) for event in told) == asked
+    assert pair.client.phase is AgentPhase.READY
+    assert pair.guest.error is None
+
+
 def test_a_new_client_is_offered_what_the_guest_has(pair: Pair) -> None:
     pair.guest.clipboards.grab({"text": b"early"})
     pair.connect()

@@ -24,6 +24,8 @@ import pytest
 
 import aiospice
 from aiospice import errors
+from aiospice.agent.client import AgentPhase
+from aiospice.agent.transfers import TransferPhase
 from aiospice.channels.base import ChannelPhase
 from aiospice.channels.events import Event, kind_of
 from aiospice.cli.main import VERBS
@@ -425,7 +427,7 @@ def test_sasl_is_described_as_it_is() -> None:
 
 @pytest.mark.parametrize(
     "phases",
-    [ChannelPhase, MigrationPhase, LinkPhase, session.SessionPhase],
+    [ChannelPhase, MigrationPhase, LinkPhase, session.SessionPhase, AgentPhase, TransferPhase],
     ids=lambda p: p.__name__,
 )
 def test_the_phases_drawn_are_those_of_the_code(phases: type[Enum]) -> None:
