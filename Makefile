@@ -45,6 +45,7 @@ FUZZ_SEED ?=
 fuzz-harnesses: venv
 	$(BIN)/python fuzz/run.py images $(FUZZ_SECONDS) $(FUZZ_SEED)
 	$(BIN)/python fuzz/run.py screen $(FUZZ_SECONDS) $(FUZZ_SEED)
+	$(BIN)/python fuzz/run.py agent $(FUZZ_SECONDS) $(FUZZ_SEED)
 
 # The long runs: hours, not minutes.
 soak: venv
