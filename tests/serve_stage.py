@@ -287,6 +287,12 @@ class StageGuest(Guest):
         ):
             self.put(x, y, photo(w, h, x + y))
 
+    def video_frame(self, number: int) -> Pixels:
+        """Paint the next picture of a moving one; returns it."""
+        frame = np.roll(photo(320, 240, 12), -5 * number, axis=1)
+        self.put(*VIDEO_PLACE, frame)
+        return frame
+
     def scene_smaller(self) -> None:
         """Another size of the screen."""
         self.size = self.size[0] - 101, self.size[1] - 60
@@ -295,6 +301,8 @@ class StageGuest(Guest):
         self.put(0, 200, letters(40, 8, 10))
 
 
+#: Where `StageGuest.video_frame` paints.
+VIDEO_PLACE = 64, 80
 #: What every client is shown, one after the other.
 SCENES = (
     *("photo", "page", "boxes", "noise", "scrolled"),

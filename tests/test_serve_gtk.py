@@ -12,13 +12,24 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.serve_stage import ECHO, SCENES, StageGuest, photo, port_of, stage
+from tests.serve_stage import (
+    ECHO,
+    SCENES,
+    VIDEO_PLACE,
+    Pixels,
+    StageGuest,
+    photo,
+    port_of,
+    stage,
+)
+from tests.xspice_stage import seen_in
 
 from aiospice.agent.events import ClipboardData, ClipboardGrabbed, ClipboardReleased
 from aiospice.agent.guest_events import ClientAnnounced, PointerMoved
 from aiospice.client.picture import Picture
 from aiospice.proof.certificates import make_certificates
 from aiospice.proof.gtkclient import GtkClient
+from aiospice.proof.relay import CaptureRelay
 from aiospice.server.config import COMPRESSIONS
 from aiospice.server.guest import Host, HostDevice
 
@@ -68,12 +79,64 @@ async def test_who_comes_late_sees_what_is_there() -> None:
                 assert gtk.complaints() == []
 
 
-async def test_jpeg_is_near_at_once_and_exact_when_all_is_quiet() -> None:
-    async with served(lossy="always", video="never") as (guest, gtk):
+@asynccontextmanager
+async def watched(
+    path: Path, **options: Any
+) -> AsyncIterator[tuple[StageGuest, GtkClient, CaptureRelay]]:
+    """The same, with all that was said to the client written down."""
+    async with (
+        stage(**options) as server,
+        CaptureRelay(path) as relay,
+        GtkClient("127.0.0.1", port=await relay.to(port_of(server))) as gtk,
+    ):
+        await gtk.opened("main:0", "display:0", "inputs:0", "cursor:0")
+        yield server.guest, gtk, relay
+
+
+async def test_jpeg_is_near_at_once_and_exact_when_all_is_quiet(tmp_path: Path) -> None:
+    path = tmp_path / "jpeg.pcapng"
+    async with watched(path, lossy="always", video="never") as (guest, gtk, _):
         guest.scene_photo()
         await gtk.shows(guest.truth, tolerance=60)
         await gtk.shows(guest.truth)
         assert gtk.complaints() == []
+    seen = seen_in(path)
+    assert seen.images["JPEG"], seen
+
+
+async def test_what_moves_is_a_video_and_exact_when_it_stops(tmp_path: Path) -> None:
+    path = tmp_path / "video.pcapng"
+    async with watched(path) as (guest, gtk, relay):
+        guest.scene_page()
+        await gtk.shows(guest.truth)
+        frames: list[Pixels] = []
+        near = began = 0
+        async with asyncio.timeout(60):
+            while near < 5:
+                frames.append(guest.video_frame(len(frames)))
+                await asyncio.sleep(1 / 25)
+                relay.flush()
+                if len(frames) % 10:
+                    continue
+                began = began or seen_in(path).messages["StreamData"]
+                if began:
+                    near += shows_one_of(await gtk.pixels(), frames[-50:])
+        await gtk.shows(guest.truth)
+        assert gtk.complaints() == []
+    seen = seen_in(path)
+    assert seen.messages["StreamCreate"], seen
+    assert seen.messages["StreamDestroy"], seen
+
+
+def shows_one_of(shown: Picture | None, frames: list[Pixels]) -> bool:
+    """Whether where the video is played is roughly one of these pictures."""
+    assert shown is not None
+    x, y = VIDEO_PLACE
+    height, width = frames[0].shape[:2]
+    part = shown.array()[y : y + height, x : x + width].astype(np.int16)
+    apart = [abs(part - frame[..., 2::-1]).mean() for frame in frames]
+    assert min(apart) < 6, min(apart)
+    return True
 
 
 async def test_several_displays_and_monitors() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from tests.serve_stage import SCENES, port_of, stage
 
@@ -9,6 +11,7 @@ from aiospice.proof.browser import Browser
 
 pytestmark = pytest.mark.peers
 
+PLAYING = "(window.spice_connection?.display?.streams ?? []).some(stream => stream)"
 A, SEVEN = 0x1E, 0x08
 
 
@@ -30,6 +33,35 @@ async def test_the_browser_shows_the_guest_and_it_is_reached() -> None:
         wanted = [(code, down) for code in (A, SEVEN) for down in (True, False)]
         await guest.until(lambda: guest.keys == wanted, f"{wanted}, only {guest.keys}")
         # Whatever it can't do it says there.
+        assert [line for line in page.console if "FIXME" in line or "exception" in line] == []
+
+
+async def test_the_browser_shows_jpeg_and_is_exact_when_all_is_quiet() -> None:
+    options = {"lossy": "always", "video": "never"}
+    async with stage(port=None, ws_port=0, **options) as server, Browser() as browser:
+        server.guest.scene_photo()
+        page = await browser.spice("127.0.0.1", port_of(server, "ws"))
+        await page.shows(server.guest.truth, tolerance=60)
+        await page.shows(server.guest.truth)
+
+
+async def test_the_browser_plays_a_video_and_is_exact_when_it_stops() -> None:
+    async with stage(port=None, ws_port=0) as server, Browser() as browser:
+        guest = server.guest
+        guest.scene_page()
+        page = await browser.spice("127.0.0.1", port_of(server, "ws"))
+        await page.shows(guest.truth)
+        for number in range(500):
+            guest.video_frame(number)
+            await asyncio.sleep(1 / 25)
+            if number % 10 == 0 and await page.evaluate(PLAYING):
+                break
+        else:
+            pytest.fail("what moves is sent as images")
+        for number in range(20):
+            guest.video_frame(number)
+            await asyncio.sleep(1 / 25)
+        await page.shows(guest.truth)
         assert [line for line in page.console if "FIXME" in line or "exception" in line] == []
 
 

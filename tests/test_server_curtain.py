@@ -91,3 +91,17 @@ def test_a_screen_in_one_piece_needs_no_surface_beside_it() -> None:
     rig.check()
     wanted = ["InvalAllPalettes", "SurfaceCreate", "MonitorsConfig", "Mark"]
     assert client.names("DrawFill") == wanted
+
+
+def test_jpeg_is_shown_as_it_comes() -> None:
+    rig = DisplayRig(800, 600, lossy="always")
+    height, width = rig.display.array.shape[:2]
+    y, x = np.mgrid[0:height, 0:width]
+    rig.display.array[..., :3] = (128 + 60 * np.sin(x / 50) + 60 * np.cos(y / 40))[..., None]
+    rig.display.damage(0, 0, width, height)
+    rig.publish()
+    client = rig.client()
+    rig.settle()
+    names = came_to_the_screen(client)
+    wanted = ["SurfaceCreate", "MonitorsConfig", "DrawCopy", "SurfaceDestroy", "DrawCopy", "Mark"]
+    assert names == wanted

@@ -651,7 +651,9 @@ class Held:
 
     def _send_image(self, picture: Picture, key: int, form: Encoded) -> None:
         flags = 0
-        if form.type != JPEG and self._worth_keeping(picture, key):
+        if form.type == JPEG:  # a thin line shows what it has; spice-html5 draws these too late
+            self.curtain.rise()
+        elif self._worth_keeping(picture, key):
             dropped = self.images.put(key, picture.size)
             if dropped is not None:
                 flags = ImageFlags.CACHE_ME
