@@ -184,6 +184,8 @@ async def test_a_server_that_everybody_could_reach_wants_a_password() -> None:
         server.set_password("y")
     async with aiospice.serve(KeysGuest(), "*", 0, users={"anna": "x"}) as server:
         assert server.addresses
+        with pytest.raises(LocalError, match="asks for users"):
+            server.set_password("y")
 
 
 @pytest.mark.parametrize(

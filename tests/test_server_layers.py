@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from websockets.client import ClientProtocol
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Response
@@ -21,7 +23,7 @@ from aiospice.aio.tls import MAX_HANDSHAKE_BYTES, TlsLayer
 from aiospice.aio.websocket import WebSocketLayer
 from aiospice.aio.websocket_server import MAX_MESSAGE_BYTES, MAX_REQUEST_BYTES
 from aiospice.effects import Endpoint
-from aiospice.errors import AddressError, ConnectError, RemoteProtocolError
+from aiospice.errors import AddressError, AiospiceError, ConnectError, RemoteProtocolError
 from aiospice.proof.certificates import Certificates, make_certificates
 
 PEER = "127.0.0.1:4242"
@@ -322,6 +324,32 @@ def test_a_client_that_leaves_before_the_upgrade_is_told_of() -> None:
     stack.receive(GET)
     with pytest.raises(ConnectError, match="closed the connection before it was upgraded"):
         stack.receive_eof()
+
+
+# Whatever comes
+
+
+@settings(deadline=None)
+@given(
+    layers=st.sampled_from(["tls", "ws", "wss"]),
+    begins=st.sampled_from([b"", GET, GET + b"\r\n", b"\x16\x03\x01\x00\x30\x01\x00\x00\x2c"]),
+    pieces=st.lists(st.binary(max_size=60), max_size=8),
+)
+def test_only_errors_of_the_project_come_out(
+    layers: str, begins: bytes, pieces: list[bytes], context: ssl.SSLContext
+) -> None:
+    rule = OriginRule(local=True)
+    stack = server_stack(context if layers != "ws" else None, rule if "w" in layers else None)
+    told = PEER
+    try:
+        for piece in (begins, *pieces):
+            stack.receive(piece)
+            stack.data_to_send()
+        stack.receive_eof()
+    except AiospiceError as error:
+        told = str(error)
+    assert told.startswith(PEER)
+    stack.data_to_send()
 
 
 # Origins

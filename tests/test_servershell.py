@@ -26,6 +26,7 @@ from aiospice.aio.keypool import KeyPool
 from aiospice.aio.listen import READ_BYTES
 from aiospice.aio.serverlog import LINES_PER_SECOND, ServerLog
 from aiospice.aio.servershell import CLOSING_LIMIT
+from aiospice.errors import RemoteProtocolError
 from aiospice.proof.certificates import make_certificates
 from aiospice.server.config import Limits, ServerConfig
 from aiospice.server.doorkeeper import DoorLimits
@@ -210,6 +211,37 @@ async def test_a_client_that_floods_is_read_in_small_pieces_while_others_go_on()
         await eventually(lambda: not channel.wants_to_send)
         assert len(sizes) > before
         assert max(sizes) <= READ_BYTES
+
+
+@pytest.mark.parametrize("error", [RemoteProtocolError("TLS can't go on"), KeyError("a mistake")])
+async def test_what_goes_wrong_with_one_connection_is_its_own_trouble(
+    error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    guest = KeysGuest()
+    async with (
+        serving(guest, on_second_client="share") as server,
+        aiospice.connect(server.addresses[0]) as broken,
+        aiospice.connect(server.addresses[0]) as other,
+    ):
+        core: Any = server._shell.core
+        session = core.sessions[broken._shell.core.session_id]
+        number = session.connections[3, 0].number
+        real = core.take
+
+        def take(connection: int) -> Any:
+            if connection == number:
+                raise error
+            return real(connection)
+
+        core.take = take
+        assert guest.host is not None
+        guest.host.set_locks(1)
+        inputs_of_other: Any = other._shell.core.channels[3, 0]
+        await eventually(lambda: inputs_of_other.locks == 1)
+        await eventually(lambda: (3, 0) not in session.channels)
+        assert (1, 0) in session.channels
+        assert not other.closed
+    assert ("can't be made" in caplog.text) is isinstance(error, KeyError)
 
 
 async def test_a_client_that_resets_its_connections_is_gone_at_once() -> None:

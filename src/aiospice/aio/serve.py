@@ -22,7 +22,7 @@ from aiospice.channels.server.inputs import (
 )
 from aiospice.channels.server.record import SoundRecorded
 from aiospice.channels.server.vmc import PortSignalled
-from aiospice.errors import MissingProgram, StateError
+from aiospice.errors import LocalError, MissingProgram, StateError
 from aiospice.server.events import DeviceReadable, DeviceWritable
 from aiospice.server.guest import Guest, Host, dispatch
 
@@ -235,6 +235,8 @@ class Server:
         from aiospice.aio.settings import check_password
 
         core = self._shell.core
+        if core.config.users is not None:
+            raise LocalError("this server asks for users (SASL), it has no password")
         check_password(password)
         exposed = [one.address for one in self._listeners if not one.local]
         safe_or_raise(core.config._replace(password=password), self.guest, exposed)
@@ -380,8 +382,6 @@ def _context(
     key: str | os.PathLike[str] | None,
     ciphers: str,
 ) -> ssl.SSLContext | None:
-    from aiospice.errors import LocalError
-
     wanting = next((listen for listen in listens if listen.tls), None)
     if certificate is None:
         if wanting is not None:

@@ -157,13 +157,24 @@ class ServerShell:
         return True
 
     def _pump(self, wire: _Wire) -> None:
-        """Give the socket one message at a time, as long as the kernel takes it whole."""
+        """Give the socket one message at a time, as long as the kernel takes it whole.
+
+        Whatever goes wrong ends this connection, and the others get their turn.
+        """
         transport = wire.transport
-        while transport is not None and transport.writable:
-            data = self.core.take(wire.number)
-            if not data:
-                break
-            transport.write(data)
+        try:
+            while transport is not None and transport.writable:
+                data = self.core.take(wire.number)
+                if not data:
+                    break
+                transport.write(data)
+        except Exception as error:
+            if not isinstance(error, AiospiceError):
+                _LOG.exception("connection %d: what it is to be sent can't be made", wire.number)
+                error = AiospiceError(f"what it is to be sent can't be made: {error!r}")
+            assert transport is not None
+            transport.abort()
+            self._closed(wire, error)
 
     def _drop(self, number: int, *, discard: bool) -> None:
         """Close a connection, after what is left to be sent on it unless that is discarded."""
