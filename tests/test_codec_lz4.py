@@ -148,7 +148,7 @@ def test_the_kernel_unpacks_what_the_library_unpacks_or_nothing(
 def test_the_kernel_takes_what_servers_pack() -> None:
     pixels = some_bytes(4 * 300 * 200, 7)
     for step in (len(pixels), 4 * 300 * 16, 4 * 300):
-        stream = blocks(pixels, step)
+        stream = memoryview(blocks(pixels, step))
         memory = memoryview(bytearray(len(pixels)))
         assert lz4_unpack.unpack(stream, 0, len(stream), memory, len(pixels), 200)
         assert bytes(memory) == pixels
