@@ -19,6 +19,8 @@ import pickle
 import random
 from typing import Any
 
+from aiospice.aio.video import Decoder
+from aiospice.aio.videoencode import Encoders
 from aiospice.channels.display import DisplayBatch, DisplayChannel, DisplayMessage
 from aiospice.channels.events import Event
 from aiospice.channels.framing import Framing
@@ -26,8 +28,10 @@ from aiospice.channels.server.base import ServerPhase
 from aiospice.channels.server.display import DisplayReady, DisplayReported, DisplayServer
 from aiospice.client.caches import Caches
 from aiospice.client.screen import NotDrawn, Screen
+from aiospice.codecs.video import VideoFrame
 from aiospice.errors import AiospiceError
 from aiospice.server.config import ServerConfig
+from aiospice.server.encode import VideoJob
 from aiospice.server.frames import Display
 from aiospice.server.held import Held
 from aiospice.wire import caps
@@ -41,7 +45,8 @@ ALL_CAPS = caps.pack(
     (
         *(DisplayCap.SIZED_STREAM, DisplayCap.MONITORS_CONFIG, DisplayCap.COMPOSITE),
         *(DisplayCap.STREAM_REPORT, DisplayCap.LZ4_COMPRESSION, DisplayCap.PREF_COMPRESSION),
-        *(DisplayCap.MULTI_CODEC, DisplayCap.CODEC_MJPEG, DisplayCap.PREF_VIDEO_CODEC_TYPE),
+        *(DisplayCap.MULTI_CODEC, DisplayCap.CODEC_MJPEG, DisplayCap.CODEC_VP8),
+        DisplayCap.PREF_VIDEO_CODEC_TYPE,
     )
 )
 _SERVER_CAPS = caps.pack((DisplayCap.PREF_COMPRESSION, DisplayCap.PREF_VIDEO_CODEC_TYPE))
@@ -52,13 +57,16 @@ class RigClient:
 
     def __init__(
         self, rig: DisplayRig, config: ServerConfig, *, compression: int = 0, number: int = 0,
-        client_caps: tuple[int, ...] = ALL_CAPS, pipe: int = 1 << 18, **more: Any,
+        client_caps: tuple[int, ...] = ALL_CAPS, pipe: int = 1 << 18,
+        video_codecs: tuple[int, ...] = (), **more: Any,
     ) -> None:  # fmt: skip
         key = (2, rig.display.id)
         self.channel = DisplayServer(key, Framing(2, True), client_caps)
         self.end = DisplayChannel(key, Framing(2, True), _SERVER_CAPS)
         self.end.compression = compression
+        self.end.video_codecs = video_codecs
         self.screen = Screen(rig.display.id, Caches())
+        self.screen.video_codecs = (1, 2)
         self.held = Held(rig.display, self.channel, config, **more)
         self.pipe = pipe
         self.in_pipe = bytearray()
@@ -67,6 +75,7 @@ class RigClient:
         self.sent: list[str] = []
         self.bytes = 0
         self.begun = False
+        self.decoders: dict[tuple[int, int, int], Decoder] = {}
         self.jobs: list[tuple[int, Any]] = []
         self.most_waiting = 0
 
@@ -88,6 +97,7 @@ class DisplayRig:
         self.chance = random.Random(seed)
         #: Pickle everything now and then.
         self.freezes = False
+        self.encoders = Encoders()
 
     def client(self, config: ServerConfig | None = None, **how: Any) -> RigClient:
         """One more client."""
@@ -170,11 +180,17 @@ class DisplayRig:
             happened = screen.apply_batch(event.data, event.begin, event.end, event.count)
         while jobs := screen.take_jobs():
             for number, job in jobs:
-                happened += screen.computed(number, job.run())
+                happened += screen.computed(number, self._decoded(client, job))
         for one in happened:
             assert not isinstance(one, NotDrawn), one
         for report in screen.take_reports():
             client.end.send(report)
+
+    def _decoded(self, client: RigClient, job: Any) -> Any:
+        if isinstance(job, VideoFrame):
+            decoder = client.decoders.setdefault(job.key, Decoder(job.codec))
+            return decoder.decode(job)
+        return job.run()
 
     def _up(self, client: RigClient) -> bool:
         data = b""
@@ -202,7 +218,7 @@ class DisplayRig:
                 return done
             client = self.chance.choice(waiting)
             id, job = client.jobs.pop(self.chance.randrange(len(client.jobs)))
-            result = job.run()
+            result = self.encoders.run(job) if isinstance(job, VideoJob) else job.run()
             assert not isinstance(result, AiospiceError)
             client.held.computed(id, result, self.now)
             done += 1

@@ -16,6 +16,7 @@ from aiospice.channels.server.display import DisplayServer
 from aiospice.errors import LocalError, RemoteProtocolError
 from aiospice.proof.content import made_up
 from aiospice.server.config import COMPRESSIONS, ServerConfig
+from aiospice.server.encode import RAW, Encoded
 from aiospice.server.held import ACK_WINDOW, LINE_PIXELS, QUEUE_BYTES
 from aiospice.server.kept import ClientCaches
 from aiospice.server.line import Line
@@ -498,6 +499,35 @@ def test_what_keeps_changing_becomes_a_video_and_ends_exact() -> None:
     assert client.names()[-1] == "DrawCopy"
     rig.check()
     assert client.held.next_wake() is None
+
+
+def test_a_client_that_likes_vp8_better_gets_it_where_it_is_there() -> None:
+    rig = DisplayRig(320, 240, video_codecs=(1, 2))
+    client, other, third = rig.client(video_codecs=(2, 1)), rig.client(), rig.client(client_caps=())
+    rig.settle()
+    play(rig, 60)
+    codecs = [one.screen.streams[0].codec for one in (client, other, third)]
+    assert codecs == [2, 1, 1]
+    assert client.screen.streams[0].frames > 20
+    shown = np.frombuffer(client.screen.snapshot().bgrx, np.uint8).reshape(240, 320, 4)
+    difference = np.abs(shown[:, :, :3].astype(int) - rig.display.array[:, :, :3])
+    assert difference[50:200, 40:240].mean() < 8
+    assert difference.max() < 100
+    rig.pass_time(2.5)
+    rig.settle()
+    rig.check()
+
+
+def test_a_video_whose_encoder_is_missing_after_all_goes_on_in_another_way() -> None:
+    rig = DisplayRig(320, 240, video_codecs=(1, 2))
+    client = rig.client(video_codecs=(2, 1))
+    rig.encoders.run = lambda job: Encoded(RAW, b"")  # type: ignore[method-assign]
+    rig.settle()
+    play(rig, 60)
+    assert client.screen.streams[0].codec == 1
+    rig.pass_time(2.5)
+    rig.settle()
+    rig.check()
 
 
 def test_scrolling_text_is_no_video() -> None:

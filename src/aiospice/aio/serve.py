@@ -22,6 +22,7 @@ from aiospice.channels.server.inputs import (
 )
 from aiospice.channels.server.record import SoundRecorded
 from aiospice.channels.server.vmc import PortSignalled
+from aiospice.codecs.video import VP8
 from aiospice.errors import LocalError, MissingProgram, StateError
 from aiospice.server.events import DeviceReadable, DeviceWritable
 from aiospice.server.guest import Guest, Host, dispatch
@@ -112,6 +113,7 @@ class Server:
                 await self._control.start()
             self.guest.attach(self.host)
             self._choose_sound(opus)
+            self._choose_videos()
             if type(self.guest).monitors is not Guest.monitors:
                 self.host.takes_monitors()
         except BaseException:
@@ -136,6 +138,14 @@ class Server:
             self.host._codecs = OpusCodecs()
         elif opus:
             raise MissingProgram("Opus needs PyAV: pip install 'aiospice[video]'")
+
+    def _choose_videos(self) -> None:
+        """Offer VP8, for clients that like it better than MJPEG, where it can be encoded."""
+        from aiospice.aio.videoencode import vp8_works
+
+        core = self._shell.core
+        if vp8_works() and VP8 not in core.config.video_codecs:
+            core.config = core.config._replace(video_codecs=(*core.config.video_codecs, VP8))
 
     async def _live(self) -> None:
         """Let the guest live; if it fails the server ends, and `wait_closed` says why."""

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import os
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from aiospice.aio.keypool import KeyPool
@@ -17,6 +18,7 @@ from aiospice.aio.serverlog import ServerLog
 from aiospice.effects import Close, Compute, MakeKey, Pause, Resume, ServerEffect
 from aiospice.errors import AiospiceError, ConnectError
 from aiospice.server.core import ServerCore
+from aiospice.server.encode import VideoJob
 
 if TYPE_CHECKING:
     import socket
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
     from aiospice.aio.listen import Listener, ServerTransport
+    from aiospice.aio.videoencode import Encoders
     from aiospice.channels.events import Event
     from aiospice.link.server import ServerCrypto
     from aiospice.server.config import Peer, ServerConfig
@@ -79,6 +82,7 @@ class ServerShell:
         self._wires: dict[int, _Wire] = {}
         self._closing: dict[_Wire, None] = {}
         self._pool: ThreadPoolExecutor | None = None
+        self._encoders: Encoders | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: float | None = None
         self._number = 0
@@ -124,10 +128,20 @@ class ServerShell:
                 else:
                     wire.transport.resume()
         elif isinstance(effect, Compute):
-            done = self._loop.run_in_executor(self._threads(), effect.job.run)
+            run = effect.job.run
+            if isinstance(effect.job, VideoJob):
+                run = partial(self._video_encoders().run, effect.job)
+            done = self._loop.run_in_executor(self._threads(), run)
             done.add_done_callback(lambda future: self._computed(effect.id, future))
         elif isinstance(effect, MakeKey):
             self.keys.take(lambda key: self._key_made(effect.connection, key))
+
+    def _video_encoders(self) -> Encoders:
+        if self._encoders is None:
+            from aiospice.aio.videoencode import Encoders
+
+            self._encoders = Encoders()
+        return self._encoders
 
     def _threads(self) -> ThreadPoolExecutor:
         if self._pool is None:

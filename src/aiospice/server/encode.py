@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from aiospice.errors import AiospiceError
+from aiospice.errors import AiospiceError, MissingProgram
 from aiospice.server import compare
 from aiospice.server.region import Box, size
 from aiospice.wire.images import BitmapFormat, ImageType
@@ -22,10 +22,12 @@ __all__ = [
     "LZ4",
     "QUIC",
     "RAW",
+    "VP8",
     "EncodeJob",
     "Encoded",
     "Method",
     "Picture",
+    "VideoJob",
     "is_light",
     "is_picture",
 ]
@@ -38,6 +40,8 @@ RAW, QUIC, LZ, LZ4, JPEG = (
     int(ImageType.LZ4),
     int(ImageType.JPEG),
 )
+#: What `Encoded` has as the type of a VP8 frame, which is no image.
+VP8 = -2
 #: Pixels up to which packing takes less time than the way to a thread and back.
 LIGHT = {RAW: 1 << 30, QUIC: 1 << 12, LZ: 1 << 14, LZ4: 1 << 15, JPEG: 1 << 12}
 #: Every so many rows are looked at to tell pictures from drawings.
@@ -99,6 +103,30 @@ class EncodeJob(NamedTuple):
 
             return jpeg.encode(pixels, width, height, self.method.quality, subsampling="420")
         return pixels
+
+
+class VideoJob(NamedTuple):
+    """The work of encoding the next frame of a video, whose encoder knows the ones before."""
+
+    #: Display, client and video: which encoder.
+    key: tuple[int, int, int]
+    width: int
+    height: int
+    #: Bits a second, for the encoder to aim at.
+    bits: int
+    #: When it is shown, ms.
+    time: int
+    pixels: bytes | bytearray
+    type: int = VP8
+
+    @property
+    def stateful(self) -> bool:
+        """It is for what remembers the frames before."""
+        return True
+
+    def run(self) -> AiospiceError:
+        """The answer of a world without encoders."""
+        return MissingProgram("a frame of VP8 takes an encoder, and there is none")
 
 
 def is_light(method: Method, pixels: int) -> bool:

@@ -88,6 +88,7 @@ class Display:
         #: Clients that were sent something in somebody else's turn: the core takes them from here.
         self.woken: list[Held] = []
         self.videos: Videos | None = None
+        self._clients = 0
         self._hints: list[Operation] = []
         self._resized = False
         self._heads_changed = False
@@ -247,8 +248,8 @@ class Display:
 
     # -- clients ---------------------------------------------------------------------------------
 
-    def attach(self, held: Held) -> None:
-        """A client looks from now on."""
+    def attach(self, held: Held) -> int:
+        """A client looks from now on; gives it a number of its own."""
         if not self.helds:
             for surface in self.surfaces.values():
                 surface.show()
@@ -256,6 +257,8 @@ class Display:
             self._hints.clear()
             self._resized = False
         self.helds.append(held)
+        self._clients += 1
+        return self._clients
 
     def detach(self, held: Held) -> None:
         """A client is gone."""

@@ -30,7 +30,7 @@ from aiospice.channels.server.display import DisplayReady, DisplayReported
 from aiospice.server import pack
 from aiospice.server.choose import GLZ, ZLIB_GLZ, Wish, choose
 from aiospice.server.curtain import Curtain, creation
-from aiospice.server.encode import JPEG, Encoded, EncodeJob, Method, Picture, is_light
+from aiospice.server.encode import JPEG, Encoded, EncodeJob, Method, Picture, VideoJob, is_light
 from aiospice.server.kept import ClientCaches, ImageCache
 from aiospice.server.line import Line
 from aiospice.server.operations import (
@@ -123,12 +123,13 @@ class Held:
         self._marked = False
         self._heads_told = -1
         self._jobs: dict[int, tuple[Picture, Method]] = {}
-        self._new_jobs: list[tuple[int, EncodeJob]] = []
+        self._new_jobs: list[tuple[int, EncodeJob | VideoJob]] = []
         self._last_job = 0
         self._inline = 0
         self._hurry = False
         self._refine_at: float | None = None
-        display.attach(self)
+        #: Its number among all clients that the display has had.
+        self.number = display.attach(self)
         if channel.init is not None:
             self._begin(channel.init)
 
@@ -168,13 +169,16 @@ class Held:
         self.display.detach(self)
         self.display.wake_others(self, self._now)
 
-    def jobs(self) -> list[tuple[int, EncodeJob]]:
+    def jobs(self) -> list[tuple[int, EncodeJob | VideoJob]]:
         """What is to be packed elsewhere, each once: a number for `computed`, and the job."""
         jobs, self._new_jobs = self._new_jobs, []
         return jobs
 
     def computed(self, id: int, result: Any, now: float) -> None:
         """A job is done. Others may have waited for it, too: see `Display.woken`."""
+        if self.streams.computed(id, result):
+            self.pump(now)
+            return
         found = self._jobs.pop(id, None)
         if found is None:
             return
@@ -537,12 +541,15 @@ class Held:
         return form
 
     def _pack(self, picture: Picture, method: Method) -> None:
-        if method in picture.forms:
-            return
-        picture.forms[method] = None
+        if method not in picture.forms:
+            picture.forms[method] = None
+            self._jobs[self.work(picture.job(method))] = (picture, method)
+
+    def work(self, job: EncodeJob | VideoJob) -> int:
+        """Have something done elsewhere; gives its number."""
         self._last_job += 1
-        self._jobs[self._last_job] = (picture, method)
-        self._new_jobs.append((self._last_job, picture.job(method)))
+        self._new_jobs.append((self._last_job, job))
+        return self._last_job
 
     # -- one operation ---------------------------------------------------------------------------
 

@@ -1,6 +1,8 @@
 """The videos of a display as one client is sent them: when a frame is due, and how good it is.
 
-A frame is a JPEG image of its own (MJPEG), made once for all clients that want the same quality.
+A frame of MJPEG is a JPEG image of its own, made once for all clients that want the same quality.
+A frame of VP8 refers to the one before, so each client has an encoder of its own (in the shell); it
+is used where the client likes it better and the server has it.
 A client that can't take a frame misses it; the next one it gets is the newest. How many and how
 good they are follows from what fits through the line, and from the client's reports. Facts:
 spice-server ``server/video-stream.cpp``, ``server/mjpeg-encoder.c``.
@@ -10,7 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aiospice.server.encode import JPEG, Method, Picture
+from aiospice.server.encode import JPEG, RAW, VP8, Encoded, Method, Picture, VideoJob
 from aiospice.server.operations import Copy, Created, Destroyed
 from aiospice.server.region import Box, intersect
 from aiospice.wire import display as messages
@@ -19,6 +21,7 @@ from aiospice.wire.display import StreamFlags, VideoCodecType
 from aiospice.wire.shapes import NO_CLIP, Rect
 
 if TYPE_CHECKING:
+    from aiospice.errors import AiospiceError
     from aiospice.server.held import Held
     from aiospice.server.videos import Video
 
@@ -28,6 +31,13 @@ __all__ = ["MAX_RATE", "QUALITIES", "Stream", "Streams", "media_time"]
 MAX_RATE = 30.0
 #: JPEG qualities; which one is used moves up and down.
 QUALITIES = (25, 40, 55, 70, 80)
+#: Bits a pixel of a VP8 frame at those qualities.
+_BITS = (0.03, 0.05, 0.08, 0.12, 0.2)
+#: What a client that plays a codec announces.
+_CAPS: dict[int, DisplayCap] = {
+    VideoCodecType.MJPEG: DisplayCap.CODEC_MJPEG,
+    VideoCodecType.VP8: DisplayCap.CODEC_VP8,
+}
 #: The share of the line that videos may take (``RED_STREAM_CHANNEL_CAPACITY`` is 0.8).
 _SHARE = 0.7
 #: How often a client is to report: frames, and ms (``RED_STREAM_CLIENT_REPORT_WINDOW``,
@@ -47,14 +57,18 @@ def media_time(now: float) -> int:
 class Stream:
     """A video as one client is sent it."""
 
-    def __init__(self, video: Video, quality: int) -> None:
+    def __init__(self, video: Video, quality: int, codec: int) -> None:
         self.serial = video.serial
         self.slot = video.slot
         self.box = video.box
         #: The newest version that was sent; -1: none.
         self.version = -1
-        #: The frame that is being packed, its version and how.
+        self.codec = codec
+        #: The frame that is being packed, its version and how (MJPEG).
         self.frame: tuple[Picture, int, Method] | None = None
+        #: VP8: the number of the frame's job, and the frame once it is there.
+        self.job = 0
+        self.packed: Encoded | None = None
         #: When the next frame may be sent.
         self.due = 0.0
         #: Place in `QUALITIES`.
@@ -72,18 +86,30 @@ class Streams:
         self.held = held
         #: By the video's number for clients.
         self.playing: dict[int, Stream] = {}
-        #: The client can't play videos.
-        self.refused = False
+        #: Codecs that the client turned out not to play, or that aren't there after all.
+        self.refused: set[int] = set()
 
     @property
     def wanted(self) -> bool:
         """Whether this client may be sent videos."""
-        if self.refused or self.held.config.video == "never":
-            return False
-        if VideoCodecType.MJPEG not in self.held.config.video_codecs:
-            return False
+        return self._codec() is not None
+
+    def _codec(self) -> int | None:
+        """The codec for this client: the first one it likes, or the server does, that both have."""
+        channel, config = self.held.channel, self.held.config
+        if config.video == "never":
+            return None
+        for codec in channel.video_codecs or config.video_codecs:
+            ours = codec in config.video_codecs and codec not in self.refused
+            if ours and codec in _CAPS and self._plays(codec):
+                return codec
+        return None
+
+    def _plays(self, codec: int) -> bool:
         can = self.held.channel.can
-        return not can(DisplayCap.MULTI_CODEC) or can(DisplayCap.CODEC_MJPEG)
+        if not can(DisplayCap.MULTI_CODEC):
+            return codec == VideoCodecType.MJPEG
+        return can(_CAPS[codec])
 
     def boxes(self) -> list[Box]:
         """Where videos are shown: the pixels there are as the last frame had them."""
@@ -126,17 +152,18 @@ class Streams:
             return False
         for slot, video in videos.playing.items():
             if slot not in self.playing:
-                if self.wanted and not self._in_the_way(video.box):
-                    self._begin(video)
+                codec = self._codec()
+                if codec is not None and not self._in_the_way(video.box):
+                    self._begin(video, codec)
                     return True
             elif self._send(self.playing[slot], video, now):
                 return True
         return False
 
-    def _begin(self, video: Video) -> None:
+    def _begin(self, video: Video, codec: int) -> None:
         held, (left, top, right, bottom) = self.held, video.box
         quality = 1 if held.thin else 3
-        self.playing[video.slot] = stream = Stream(video, quality)
+        self.playing[video.slot] = stream = Stream(video, quality, codec)
         held.planes[0].forget(video.box)
         width, height = right - left, bottom - top
         held.channel.send(
@@ -144,7 +171,7 @@ class Streams:
                 surface_id=0,
                 id=video.slot,
                 flags=StreamFlags.TOP_DOWN,
-                codec_type=VideoCodecType.MJPEG,
+                codec_type=codec,
                 stamp=0,
                 stream_width=width,
                 stream_height=height,
@@ -172,12 +199,15 @@ class Streams:
             picture = video.frame(self.held.display.published[0])
             stream.frame = (picture, video.version, Method(JPEG, QUALITIES[stream.quality]))
         picture, version, method = stream.frame
-        form = self.held.packed(picture, method)
+        if stream.codec == VideoCodecType.MJPEG:
+            form = self.held.packed(picture, method)
+        else:
+            form = self._encoded(stream, picture, now)
         if form is None or self._in_the_way(stream.box):
             return False
-        stream.frame = None
-        if form.type != JPEG:  # the library is missing
-            self.refused = True
+        stream.frame = stream.packed = None
+        if form.type not in (JPEG, VP8):  # the library is missing
+            self.refused.add(stream.codec)
             self._end(stream)
             return True
         stream.version = version
@@ -187,6 +217,26 @@ class Streams:
         )
         self.held.channel.send(message)
         return True
+
+    def _encoded(self, stream: Stream, picture: Picture, now: float) -> Encoded | None:
+        """The frame as VP8; None: it is being encoded."""
+        if stream.packed is None and not stream.job:
+            key = (self.held.display.id, self.held.number, stream.serial)
+            bits = int(picture.size * MAX_RATE * _BITS[stream.quality])
+            job = VideoJob(
+                key, picture.width, picture.height, bits, media_time(now), picture.pixels
+            )
+            stream.job = self.held.work(job)
+        return stream.packed
+
+    def computed(self, job: int, result: Encoded | AiospiceError) -> bool:
+        """A frame is encoded; False: it isn't one of these."""
+        for stream in self.playing.values():
+            if stream.job == job:
+                stream.job = 0
+                stream.packed = result if isinstance(result, Encoded) else Encoded(RAW, b"")
+                return True
+        return False
 
     def _in_the_way(self, box: Box) -> bool:
         """Whether something is still to be sent that was drawn in a box, or copied from it."""
@@ -228,9 +278,9 @@ class Streams:
         """The client tells how a video comes out."""
         stream = self.playing.get(report.stream_id)
         if report.num_drops == _CANNOT and not report.num_frames:
-            self.refused = True
+            self.refused.add(VideoCodecType.MJPEG if stream is None else stream.codec)
             for known in self.playing.values():
-                if not known.over:
+                if not known.over and known.codec in self.refused:
                     self._end(known)
             return
         if stream is None or report.unique_id != stream.serial:
