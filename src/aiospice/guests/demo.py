@@ -347,7 +347,7 @@ class DemoGuest(Guest):
         since = self.state.tone_since
         if since is None:
             return
-        due = int((now + _AHEAD - since) * scenery.RATE)
+        due = round((now + _AHEAD - since) * scenery.RATE)
         count = due - self.state.tone_frames
         if count > _MOST_FRAMES:  # the loop stood still: what should have sounded is left out
             self.state.tone_since, count = (
