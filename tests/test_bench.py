@@ -32,7 +32,7 @@ async def results(capsys: pytest.CaptureFixture[str], part: str, **options: Any)
 
 
 async def test_a_part_that_is_not_there_is_named() -> None:
-    with pytest.raises(LocalError, match="codecs, draw, screenshot, migration"):
+    with pytest.raises(LocalError, match="codecs, draw, frames, load, screenshot, migration"):
         await bench.run(part="horses")
 
 

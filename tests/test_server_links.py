@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from typing import Any
 
+import numpy as np
 import pytest
 from tests.server_pair import PairClient, ServerPair
 
@@ -246,6 +247,25 @@ def test_a_client_that_does_not_answer_pings_is_dropped() -> None:
     pair.wait(60)
     (gone,) = pair.seen(ClientDisconnected)
     assert "doesn't answer pings for 30 s" in gone.reason
+
+
+def test_a_channel_that_answers_no_pings_is_closed_alone() -> None:
+    pair = ServerPair()
+    display = pair.host.display(0)
+    display.resize(320, 200)
+    anna = pair.client()
+    pair.wait(5)
+    anna.deaf = {2}
+    display.pixels[:] = np.random.default_rng(1).integers(0, 256, (200, 320, 4), np.uint8)
+    display.update()
+    pair.wait(60)
+    assert not pair.seen(ServerChannelClosed)
+    pair.wait(90)
+    (closed,) = pair.seen(ServerChannelClosed)
+    assert closed.channel == "display:0"
+    assert "doesn't answer pings for 120 s" in str(closed.error)
+    assert anna.core.error is None
+    assert pair.core.sessions
 
 
 def test_a_client_that_leaves_is_gone_with_its_channels() -> None:

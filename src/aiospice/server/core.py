@@ -42,6 +42,10 @@ Key = tuple[int, int]
 TICK = 1.0
 #: Seconds between pings on a client's main channel.
 PING_SECONDS = 15.0
+#: A ping on another channel than main may wait behind many bytes on a thin line: it is given so
+#: many times as long.
+SILENT_TIMES = 4
+NO_PONG = "it doesn't answer pings"
 
 
 class ServerCore(Serving, Links):
@@ -171,10 +175,15 @@ class ServerCore(Serving, Links):
             elif connection.stuck_since is None:
                 connection.stuck_since = self._now
             elif self._now - connection.stuck_since > limits.stall:
-                self._too_slow(connection, f"it left {channel.queued_bytes} bytes unread")
+                what = f"it left {channel.queued_bytes} bytes unread"
+                self._too_slow(connection, what, limits.stall)
                 continue
+            pinged = channel.pinged_at
             if channel.blocked and self._now - channel.acked_at > limits.stall:
-                self._too_slow(connection, f"it acknowledged none of {channel.unacked} messages")
+                what = f"it acknowledged none of {channel.unacked} messages"
+                self._too_slow(connection, what, limits.stall)
+            elif pinged is not None and self._now - pinged > SILENT_TIMES * limits.silence:
+                self._too_slow(connection, NO_PONG, SILENT_TIMES * limits.silence)
         for session in list(self.sessions.values()):
             self._tick_session(session)
 
@@ -185,7 +194,7 @@ class ServerCore(Serving, Links):
         pinged = main.pinged_at
         if pinged is not None and self._now - pinged > self.config.limits.silence:
             connection = session.connections[1, 0]
-            self._too_slow(connection, "it doesn't answer pings")
+            self._too_slow(connection, NO_PONG, self.config.limits.silence)
         elif self._now - session.pinged_at >= PING_SECONDS or (
             main.serial and pinged is None and (main.round_trip is None)
         ):
@@ -193,10 +202,9 @@ class ServerCore(Serving, Links):
             main.ping(self._now)
             self._wants(session.connections[1, 0])
 
-    def _too_slow(self, connection: Connection, what: str) -> None:
+    def _too_slow(self, connection: Connection, what: str, limit: float) -> None:
         channel = connection.channel
         assert channel is not None
-        limit = self.config.limits.stall
         channel.fail(
             SpiceTimeout(f"{channel.name} of {connection.peer.address}: {what} for {limit:g} s")
         )
