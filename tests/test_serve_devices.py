@@ -12,11 +12,13 @@ from tests.serve_rig import eventually, port_of, serving
 
 import aiospice
 from aiospice.aio.serve import Server
+from aiospice.channels.smartcard import SmartcardChannel
 from aiospice.channels.vmc import CHUNK_BYTES, VmcChannel
 from aiospice.devices.chardev import CharDevice
 from aiospice.devices.rules import VMC
 from aiospice.proof.gtkclient import GtkClient
 from aiospice.server.guest import Guest, Host, HostDevice
+from aiospice.wire.smartcard import DEVICE_HEADER, CardMessage
 
 NAME = "org.example.stream"
 KEY = (10, 0)
@@ -190,3 +192,57 @@ async def test_spice_gtk_gets_a_ports_bytes_as_they_were_written() -> None:
         await eventually(lambda: guest.sent > 4 << 20)
         guest.writes = False
         assert await gtk.data("port-data", guest.sent, name=NAME) == stream(0, guest.sent)
+
+
+# -- smartcards ----------------------------------------------------------------------------------
+
+
+class CardGuest(Guest):
+    """Writes numbered card messages as long as they are taken."""
+
+    name = "cards"
+
+    def __init__(self) -> None:
+        self.reader: Any = None
+        self.sent = 0
+
+    def attach(self, host: Host) -> None:
+        self.reader = host.smartcard()
+        self.reader.opened = True
+
+    def device_writable(self, device: HostDevice) -> None:
+        while self.sent < 100:
+            card = DEVICE_HEADER.pack(CardMessage.APDU, 0, 4) + self.sent.to_bytes(4, "big")
+            if not device.write(card):
+                break
+            self.sent += 1
+
+
+async def test_card_messages_stop_the_guest_until_they_are_read() -> None:
+    guest = CardGuest()
+    async with (
+        serving(guest) as server,
+        aiospice.connect(f"spice://127.0.0.1:{port_of(server)}") as session,
+    ):
+        cards = session.cards()
+        guest.device_writable(guest.reader)
+        await eventually(lambda: guest.sent == SmartcardChannel.window)
+        await asyncio.sleep(0.2)
+        assert guest.sent == SmartcardChannel.window
+        for number in range(100):
+            message = await cards.read()
+            assert message.data == number.to_bytes(4, "big")
+        await cards.write(CardMessage.READER_ADD, 0, b"name\0")
+        for _ in range(50):
+            await cards.write(CardMessage.APDU, 0, b"1234")
+        await eventually(lambda: guest.reader.readable == 12 + 15 * 16)
+        got = b""
+        while len(got) < 12 + 50 * 16:
+            got += guest.reader.read()
+            await asyncio.sleep(0.001)
+        reading = asyncio.create_task(cards.read())
+        await asyncio.sleep(0)
+    with pytest.raises(aiospice.AiospiceError):
+        await reading
+    with pytest.raises(aiospice.AiospiceError):
+        await cards.write(CardMessage.APDU, 0, b"1234")

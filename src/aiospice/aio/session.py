@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from aiospice.aio.capture import CaptureFile
+    from aiospice.aio.cards import Cards
     from aiospice.aio.clipboard import Clipboard
     from aiospice.aio.input import Keyboard, Mouse
     from aiospice.aio.port import Port
@@ -104,6 +105,7 @@ class Session:
         self._listeners: list[_Listener] = []
         self._waiters: list[asyncio.Future[None]] = []
         self._ports: dict[tuple[int, int], Port] = {}
+        self._cards: dict[tuple[int, int], Cards] = {}
         self._keyboard: Keyboard | None = None
         self._mouse: Mouse | None = None
         self._clipboard: Clipboard | None = None
@@ -466,6 +468,17 @@ class Session:
             raise StateError(f"{self.address} has no channel {kind}:{number}")
         return self._device(key)
 
+    def cards(self, number: int = 0) -> Cards:
+        """Card messages of a ``smartcard`` channel, by number; from now on they are read there."""
+        from aiospice.aio.cards import Cards
+
+        key = (8, number)
+        if key not in self._shell.core.channels:
+            raise StateError(f"{self.address} has no channel smartcard:{number}")
+        if key not in self._cards:
+            self._cards[key] = Cards(self._shell, key)
+        return self._cards[key]
+
     def _device(self, key: tuple[int, int]) -> Port:
         port = self._ports.get(key)
         if port is None:
@@ -528,8 +541,8 @@ class Session:
             return
         if name == "ClipboardRequested":
             self.clipboard.asked(event)  # type: ignore[arg-type]
-        elif name == "CardMessageReceived":  # nobody but the listeners, which drop what is too much
-            self._shell.core.channels[event.key].consumed(1)  # type: ignore[attr-defined]
+        elif name == "CardMessageReceived":
+            self._on_card(event)
         elif name == "ScreenChanged":
             self._changed_at = self._shell.now()
         elif name == "ScreenMarked" or (name == "ChannelOpened" and _is_display(event)):
@@ -537,13 +550,25 @@ class Session:
         elif name == "SessionEnded":
             self._on_end(getattr(event, "error", None))
         elif name == "ChannelGone":
-            port = self._ports.get(event.key)  # type: ignore[attr-defined]
-            if port is not None:
-                port.end(event.error)  # type: ignore[attr-defined]
+            gone = event.key  # type: ignore[attr-defined]
+            for reader in (self._ports.get(gone), self._cards.get(gone)):
+                if reader is not None:
+                    reader.end(event.error)  # type: ignore[attr-defined]
         if self._early is not None:
             self._early.put(event)
         for listener in self._listeners:
             listener.put(event)
+
+    def _device_readers(self) -> list[Port | Cards]:
+        return [*self._ports.values(), *self._cards.values()]
+
+    def _on_card(self, event: Any) -> None:
+        cards = self._cards.get(event.key)
+        channel = self._shell.core.channels.get(event.key)
+        if cards is not None:
+            cards.feed(event)
+        elif channel is not None:  # nobody but the listeners, which drop what is too much
+            channel.consumed(1)  # type: ignore[attr-defined]
 
     def _on_device_data(self, event: Any) -> None:
         port = self._ports.get(event.key)
@@ -555,16 +580,16 @@ class Session:
         port.feed(event.data)
 
     def _on_end(self, error: AiospiceError | None) -> None:
-        for port in self._ports.values():
-            port.end(error)
+        for reader in self._device_readers():
+            reader.end(error)
         for listener in self._listeners:
             listener.wake()
 
     # -- waiting -----------------------------------------------------------------------------------
 
     def _progress(self) -> None:
-        for port in self._ports.values():
-            port.look()
+        for reader in self._device_readers():
+            reader.look()
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
             if not waiter.done():
