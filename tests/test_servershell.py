@@ -8,6 +8,7 @@ import logging
 import socket
 import struct
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -22,10 +23,13 @@ from tests.serve_rig import (
 )
 
 import aiospice
+from aiospice.aio.guestevents import EVENT_LIMIT, GuestEvents
 from aiospice.aio.keypool import KeyPool
 from aiospice.aio.listen import READ_BYTES
 from aiospice.aio.serverlog import LINES_PER_SECOND, ServerLog
 from aiospice.aio.servershell import CLOSING_LIMIT
+from aiospice.channels.events import Event
+from aiospice.channels.server.inputs import KeyChanged, MouseMoved, PointerPlaced
 from aiospice.errors import RemoteProtocolError
 from aiospice.proof.certificates import make_certificates
 from aiospice.server.config import Limits, ServerConfig
@@ -186,31 +190,83 @@ async def test_clients_that_keep_refused_links_open_hold_a_bounded_number_of_soc
         await eventually(lambda: server.status()["sockets"] == {"open": 0, "closing": 0})
 
 
-async def test_a_client_that_floods_is_read_in_small_pieces_while_others_go_on() -> None:
-    guest = KeysGuest()
+class SlowGuest(KeysGuest):
+    """Takes its time for every key and every motion."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.moved: list[int] = []
+
+    def key(self, code: int, pressed: bool) -> None:
+        super().key(code, pressed)
+        time.sleep(0.0005)
+
+    def mouse_motion(self, dx: int, dy: int, buttons: int) -> None:
+        self.moved.append(dx)
+        time.sleep(0.0005)
+
+
+async def test_a_client_that_floods_is_read_as_the_guest_takes_it_while_others_go_on() -> None:
+    guest = SlowGuest()
     async with (
         serving(guest, on_second_client="share") as server,
         aiospice.connect(server.addresses[0]) as flooder,
         aiospice.connect(server.addresses[0]) as other,
     ):
-        core, sizes = server._shell.core, []
+        core: Any = server._shell.core
+        sizes: list[int] = []
         real = core.received
 
         def received(number: int, data: bytes, now: float) -> None:
             sizes.append(len(data))
             real(number, data, now)
 
-        core.received = received  # type: ignore[method-assign]
-        channel = flooder._shell.core.channels[3, 0]
-        for _ in range(20_000):
-            channel.send(inputs.MouseMotion(dx=1, dy=1, buttons_state=0))
-        flooder._shell.turn()
-        before = len(sizes)
-        await other.keyboard.type("a")
-        await eventually(lambda: 0x1E in guest.keys)
-        await eventually(lambda: not channel.wants_to_send)
-        assert len(sizes) > before
+        core.received = received
+        shell = flooder._shell
+        transport = shell._wires[shell.core.at[3, 0]].transport
+        assert transport is not None
+        down = struct.pack("<HII", 101, 4, 0x1E)
+        transport.write(down * 50_000)
+        await eventually(lambda: len(guest.keys) > 100)
+        before = len(guest.keys)
+        await other.keyboard.type("b")
+        await eventually(lambda: 0x30 in guest.keys)
+        most = READ_BYTES // len(down) + EVENT_LIMIT
+        assert guest.keys.index(0x30) - before < 2 * most
         assert max(sizes) <= READ_BYTES
+        assert len(server._shell._events) <= 2 * most
+
+
+async def test_motion_after_motion_is_added_up_when_much_waits() -> None:
+    guest = SlowGuest()
+    async with serving(guest) as server, aiospice.connect(server.addresses[0]) as session:
+        channel = session._shell.core.channels[3, 0]
+        for _ in range(2000):
+            channel.send(inputs.MouseMotion(dx=1, dy=1, buttons_state=0))
+        session._shell.turn()
+        await eventually(lambda: sum(guest.moved) == 2000)
+        assert len(guest.moved) < 1000
+
+
+def test_motions_with_other_buttons_between_stay_apart() -> None:
+    told: list[Event] = []
+    waiting = GuestEvents(told.append, lambda: 0.0)
+    key = KeyChanged(code=1, pressed=True)
+    moved = [MouseMoved(dx=1, dy=2, buttons=buttons) for buttons in (0, 0, 1, 1, 0)]
+    placed = [PointerPlaced(x=x, y=0, display=0, buttons=0) for x in range(5)]
+    elsewhere = PointerPlaced(x=0, y=0, display=1, buttons=0)
+    waiting.put([key] * 40)
+    waiting.put([*moved, key, *placed, elsewhere])
+    waiting.deliver()
+    assert told[40:] == [
+        MouseMoved(dx=2, dy=4, buttons=0),
+        MouseMoved(dx=2, dy=4, buttons=1),
+        MouseMoved(dx=1, dy=2, buttons=0),
+        key,
+        placed[-1],
+        elsewhere,
+    ]
+    assert not len(waiting)
 
 
 @pytest.mark.parametrize("error", [RemoteProtocolError("TLS can't go on"), KeyError("a mistake")])

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
 
+    from aiospice.aio.layers import Stack
     from aiospice.aio.origins import OriginRule
     from aiospice.aio.transport import Handler
 
@@ -228,10 +229,20 @@ class ServerTransport(Transport):
 
     _peer = "client"
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if hasattr(transport, "max_size"):  # of asyncio's own loop
-            transport.max_size = READ_BYTES
-        super().connection_made(transport)
+    def __init__(
+        self,
+        handler: Handler,
+        where: str,
+        stack: Stack | None,
+        loop: asyncio.AbstractEventLoop,
+        buffer: memoryview,
+    ) -> None:
+        super().__init__(handler, where, stack, loop)
+        # What is read is handed on at once, so all connections of a loop can share this.
+        self._buffer = buffer
+
+    def _grow(self) -> None:
+        """More is never read at a time: see `READ_BYTES`."""
 
     async def attach(self, sock: socket.socket) -> None:
         """Take the socket and go through the handshakes; then the handler is called.
@@ -291,6 +302,7 @@ class Listener:
         self.origin = None if origin is None else replace(origin, local=self.local)
         self._accepted = accepted
         self._loop = asyncio.get_running_loop()
+        self._buffer = memoryview(bytearray(READ_BYTES))
         self._timer: asyncio.TimerHandle | None = None
         self._node = os.stat(listen.path).st_ino if listen.path else 0
 
@@ -302,7 +314,7 @@ class Listener:
     def transport(self, handler: Handler, peer: Peer) -> ServerTransport:
         """Make the transport for a peer that was accepted here."""
         stack = stack_for_client(peer.address, context=self.context, origin=self.origin)
-        return ServerTransport(handler, peer.address, stack, self._loop)
+        return ServerTransport(handler, peer.address, stack, self._loop, self._buffer)
 
     def _ready(self) -> None:
         for _ in range(_AT_ONCE):

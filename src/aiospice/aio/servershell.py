@@ -13,6 +13,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from aiospice.aio.guestevents import EVENT_LIMIT, GuestEvents
 from aiospice.aio.keypool import KeyPool
 from aiospice.aio.serverlog import ServerLog
 from aiospice.effects import Close, Compute, MakeKey, Pause, Resume, ServerEffect
@@ -42,7 +43,7 @@ _LOG = logging.getLogger("aiospice.server")
 class _Wire:
     """One connection: what its transport tells, with its number."""
 
-    __slots__ = ("number", "shell", "task", "transport")
+    __slots__ = ("held", "number", "paused", "shell", "task", "transport")
 
     def __init__(self, shell: ServerShell, number: int) -> None:
         self.shell = shell
@@ -50,10 +51,31 @@ class _Wire:
         #: None until the layers are ready.
         self.transport: ServerTransport | None = None
         self.task: asyncio.Task[None] | None = None
+        #: It isn't read: the core has said so; the guest has yet to take what it brought.
+        self.paused = False
+        self.held = False
+
+    def pause(self, paused: bool) -> None:
+        """Read on or not, as the core says."""
+        self.paused = paused
+        self._read_or_not()
+
+    def hold(self, held: bool) -> None:
+        """Read on or not, as the shell says."""
+        self.held = held
+        self._read_or_not()
+
+    def _read_or_not(self) -> None:
+        if self.transport is None:
+            return
+        if self.paused or self.held:
+            self.transport.pause()
+        else:
+            self.transport.resume()
 
     def received(self, data: bytes) -> None:
         """Bytes from the client."""
-        self.shell._received(self.number, data)
+        self.shell._received(self, data)
 
     def writable(self) -> None:
         """The kernel has taken everything."""
@@ -79,6 +101,8 @@ class ServerShell:
         self._log = ServerLog(_LOG)
         self._loop = asyncio.get_running_loop()
         self._epoch = time.time() - self._loop.time()
+        self._events = GuestEvents(self._tell, self._loop.time)
+        self._held: list[_Wire] = []
         self._wires: dict[int, _Wire] = {}
         self._closing: dict[_Wire, None] = {}
         self._pool: ThreadPoolExecutor | None = None
@@ -109,11 +133,14 @@ class ServerShell:
             wire = self._wires.get(number)
             if wire is not None:
                 self._pump(wire)
-        for event in self.core.events():
-            event.stamp(self._epoch + self.now())
-            self._log.tell(event, self.now())
-            self._on_event(event)
-        if self.core._effects or self.core._events or self.core._wanting:
+        self._events.put(self.core.events())
+        self._events.deliver()
+        if self._held and self._events.few:
+            for wire in self._held:
+                wire.hold(False)
+            self._held.clear()
+        core = self.core
+        if core._effects or core._events or core._wanting or self._events:
             self.turn()
         self._arm()
 
@@ -122,11 +149,8 @@ class ServerShell:
             self._drop(effect.connection, discard=effect.discard)
         elif isinstance(effect, (Pause, Resume)):
             wire = self._wires.get(effect.connection)
-            if wire is not None and wire.transport is not None:
-                if isinstance(effect, Pause):
-                    wire.transport.pause()
-                else:
-                    wire.transport.resume()
+            if wire is not None:
+                wire.pause(isinstance(effect, Pause))
         elif isinstance(effect, Compute):
             run = effect.job.run
             if isinstance(effect.job, VideoJob):
@@ -262,9 +286,20 @@ class ServerShell:
             wire.transport, wire.task = transport, None
             self._pump(wire)
 
-    def _received(self, number: int, data: bytes) -> None:
-        self.core.received(number, data, self.now())
+    def _received(self, wire: _Wire, data: bytes) -> None:
+        core = self.core
+        before = len(core._events)
+        core.received(wire.number, data, self.now())
+        brought = len(core._events) > before
+        if brought and len(core._events) + len(self._events) > EVENT_LIMIT and not wire.held:
+            wire.hold(True)
+            self._held.append(wire)
         self.turn()
+
+    def _tell(self, event: Event) -> None:
+        event.stamp(self._epoch + self.now())
+        self._log.tell(event, self.now())
+        self._on_event(event)
 
     def _writable(self, wire: _Wire) -> None:
         self._pump(wire)
@@ -281,8 +316,8 @@ class ServerShell:
 
     @property
     def busy(self) -> bool:
-        """Whether a connection is open, or being closed."""
-        return bool(self._wires or self._closing)
+        """Whether a connection is open or being closed, or an event isn't delivered."""
+        return bool(self._wires or self._closing or self._events)
 
     def status(self) -> dict[str, Any]:
         """JSON-able: what the core says, and what is the shell's."""
