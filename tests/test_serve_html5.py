@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from tests.serve_stage import SCENES, port_of, stage
@@ -16,11 +17,13 @@ A, SEVEN = 0x1E, 0x08
 
 
 async def test_the_browser_shows_the_guest_and_it_is_reached() -> None:
-    async with stage(port=None, ws_port=0) as server, Browser() as browser:
+    async with stage(port=None, ws_port=0, password="secret") as server, Browser() as browser:
         guest = server.guest
         guest.scene_photo()
-        page = await browser.spice("127.0.0.1", port_of(server, "ws"))
+        port = port_of(server, "ws")
+        page = await browser.spice("127.0.0.1", port, "secret", password="wrong")
         await page.shows(guest.truth)
+        assert "asked: Password" in page.console
         for scene in SCENES:
             getattr(guest, f"scene_{scene}")()
             await page.shows(guest.truth)
@@ -37,7 +40,7 @@ async def test_the_browser_shows_the_guest_and_it_is_reached() -> None:
 
 
 async def test_the_browser_shows_jpeg_and_is_exact_when_all_is_quiet() -> None:
-    options = {"lossy": "always", "video": "never"}
+    options: dict[str, Any] = {"lossy": "always", "video": "never"}
     async with stage(port=None, ws_port=0, **options) as server, Browser() as browser:
         server.guest.scene_photo()
         page = await browser.spice("127.0.0.1", port_of(server, "ws"))
@@ -63,13 +66,3 @@ async def test_the_browser_plays_a_video_and_is_exact_when_it_stops() -> None:
             await asyncio.sleep(1 / 25)
         await page.shows(guest.truth)
         assert [line for line in page.console if "FIXME" in line or "exception" in line] == []
-
-
-async def test_the_browser_gives_the_ticket() -> None:
-    async with stage(port=None, ws_port=0, password="secret") as server, Browser() as browser:
-        server.guest.scene_page()
-        port = port_of(server, "ws")
-        page = await browser.spice("127.0.0.1", port, password="secret")
-        await page.shows(server.guest.truth)
-        page = await browser.spice("127.0.0.1", port, password="wrong")
-        await page.until("document.querySelector('#spice-screen canvas') === null")

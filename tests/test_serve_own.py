@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.serve_stage import ECHO, SCENES, StageGuest, port_of, stage
+from tests.xspice_stage import seen_in
 
 import aiospice
 from aiospice.aio.capture import CaptureFile
@@ -46,15 +47,38 @@ async def served(
             yield server.guest, session
 
 
+#: What kinds of images a compression is for.
+KINDS = {
+    "auto": set[str](),
+    "off": {"BITMAP"},
+    "lz": {"LZ_RGB"},
+    "quic": {"QUIC"},
+    "glz": {"GLZ_RGB"},
+    "lz4": {"LZ4"},
+    "auto_lz": {"LZ_RGB", "QUIC"},
+    "auto_glz": {"GLZ_RGB", "QUIC"},
+}
+
+
 @pytest.mark.parametrize("compression", COMPRESSIONS)
-async def test_every_scene_is_shown_as_it_is(compression: str) -> None:
-    async with served(compression=compression, lossy="never", video="never") as (guest, session):
+async def test_every_scene_is_sent_as_asked_and_shown_as_it_is(
+    compression: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "own.pcapng"
+    options: dict[str, Any] = {"compression": compression, "lossy": "never", "video": "never"}
+    async with served(client={"capture": CaptureFile(path)}, **options) as (guest, session):
         await shows(session, guest.truth)
         for scene in SCENES:
             getattr(guest, f"scene_{scene}")()
             await shows(session, guest.truth)
         assert session._screen(0).not_drawn == {}
         assert session.messages_unknown() == {}
+    seen = seen_in(path)
+    print(compression, seen)
+    assert {*KINDS[compression], "SURFACE"} <= set(seen.images), seen
+    for message in ("DrawFill", "CopyBits", "DrawCopy"):
+        assert seen.messages[message], (message, seen)
+    assert seen.surfaces, seen
 
 
 async def test_keys_and_clicks_reach_the_guest() -> None:
@@ -76,34 +100,3 @@ async def test_a_port_carries_bytes_both_ways_as_they_are() -> None:
         assert await port.readexactly(len(data)) == data
         await writing
         assert guest.port_heard == data
-
-
-async def test_what_is_sent_is_what_was_asked_for(tmp_path: Path) -> None:
-    """Each compression sends images of its own kind, so that the tests above see them all."""
-    from tests.xspice_stage import seen_in
-
-    kinds = {
-        "off": {"BITMAP"},
-        "lz": {"LZ_RGB"},
-        "quic": {"QUIC"},
-        "glz": {"GLZ_RGB"},
-        "lz4": {"LZ4"},
-        "auto_lz": {"LZ_RGB", "QUIC"},
-        "auto_glz": {"GLZ_RGB", "QUIC"},
-    }
-    for compression, wanted in kinds.items():
-        path = tmp_path / f"{compression}.pcapng"
-        options: dict[str, Any] = {"lossy": "never", "video": "never"}
-        options["compression"] = compression
-        async with served(client={"capture": CaptureFile(path)}, **options) as (guest, session):
-            await shows(session, guest.truth)
-            for scene in SCENES:
-                getattr(guest, f"scene_{scene}")()
-                await shows(session, guest.truth)
-        seen = seen_in(path)
-        print(compression, seen)
-        assert wanted <= set(seen.images), (compression, seen)
-        for message in ("DrawFill", "CopyBits", "DrawCopy"):
-            assert seen.messages[message], (compression, message)
-        assert seen.surfaces, compression
-        assert "SURFACE" in seen.images, compression

@@ -216,30 +216,43 @@ class Browser:
         else:
             answer.set_result(said["result"])
 
-    async def open(self, url: str) -> Page:
-        """Open a page in a tab of its own."""
+    async def open(self, url: str, *answers: str) -> Page:
+        """Open a page in a tab of its own; ``answers``: to what it asks."""
         target = (await self.do("Target.createTarget", {"url": "about:blank"}))["targetId"]
         found = await self.do("Target.attachToTarget", {"targetId": target, "flatten": True})
         page = Page(self, found["sessionId"])
+        page.answers = list(answers)
         self._pages[page.session] = page
         await page.do("Runtime.enable")
         await page.do("Page.enable")
         await page.do("Page.navigate", url=url)
         return page
 
-    async def spice(self, host: str, port: int, *, password: str = "", path: str = "") -> Page:
-        """Open spice-html5 and let it connect to a WebSocket."""
+    async def spice(
+        self, host: str, port: int, *answers: str, password: str = "", path: str = ""
+    ) -> Page:
+        """Open spice-html5 and let it connect to a WebSocket.
+
+        ``answers``: passwords for when it asks, after the first was wrong.
+        """
         query = urlencode({"host": host, "port": port, "password": password, "path": path})
-        return await self.open(f"http://127.0.0.1:{self.web_port}/spice_auto.html?{query}")
+        return await self.open(
+            f"http://127.0.0.1:{self.web_port}/spice_auto.html?{query}", *answers
+        )
 
 
 class Page:
-    """A tab with the client in it; ``console`` has what its scripts said."""
+    """A tab with the client in it; ``console`` has what its scripts said and asked.
+
+    A question, such as for the password, is answered with the next one of ``answers``.
+    """
 
     def __init__(self, browser: Browser, session: str) -> None:
         self.browser = browser
         self.session = session
         self.console: list[str] = []
+        self.answers: list[str] = []
+        self._answering: asyncio.Future[Any] | None = None
 
     def told(self, method: str, values: dict[str, Any]) -> None:
         """Take an event of the browser."""
@@ -248,6 +261,16 @@ class Page:
             self.console.append(" ".join(said))
         elif method == "Runtime.exceptionThrown":
             self.console.append(f"exception: {values['exceptionDetails']}")
+        elif method == "Page.javascriptDialogOpening":
+            self.console.append(f"asked: {values['message']}")
+            answer = self.answers.pop(0) if self.answers else None
+            self._answering = asyncio.ensure_future(
+                self.do(
+                    "Page.handleJavaScriptDialog",
+                    accept=answer is not None,
+                    promptText=answer or "",
+                )
+            )
 
     async def do(self, method: str, **values: object) -> Any:
         """Call a method of the DevTools protocol for this tab."""

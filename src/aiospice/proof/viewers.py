@@ -111,7 +111,10 @@ class Viewer:
         while True:
             true = truth()
             wanted = true if isinstance(true, Picture) else await true
-            place, wrong = find_in(await self.picture(), wanted, tolerance)
+            try:
+                place, wrong = find_in(await self.picture(), wanted, tolerance)
+            except LocalError as error:  # a window that moves can't be dumped
+                place, wrong = None, str(error)
             if place is not None:
                 self.origin = place
                 return wanted
