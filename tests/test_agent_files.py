@@ -165,7 +165,8 @@ def test_pieces_have_bytes_of_one_message_only() -> None:
     ]
 
 
-def test_a_file_that_is_cancelled_here_ends_there(pair: Pair) -> None:
+def test_a_file_that_is_cancelled_here_ends_there() -> None:
+    pair = Pair(cut=100).connect()
     number = pair.client.send_file("a", 9_000, 0.0).number
     pair.run()
     pair.guest.accept_file(number)

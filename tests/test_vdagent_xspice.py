@@ -77,7 +77,7 @@ async def test_an_agent_that_is_restarted_in_a_file_is_taken_up_with_again(
         aiospice.connect(x.address, channels=()) as session,
         VdAgent(x, x.agent_port) as guest,
     ):
-        for _ in range(3):
+        for _ in range(2):
             await meet(guest, session)
             sent: list[int] = []
             sending = asyncio.create_task(
