@@ -19,7 +19,7 @@ from aiospice.agent.guest import GuestAgent
 from aiospice.agent.guest_events import FileCame, FileEnded, FileOffered, FilePart
 from aiospice.client.picture import Picture
 from aiospice.errors import SpiceTimeout
-from aiospice.server.guest import Guest, Host, HostDevice
+from aiospice.server.guest import Guest, Host, HostDevice, HostSurface
 
 T = TypeVar("T")
 Pixels = npt.NDArray[np.uint8]
@@ -79,6 +79,7 @@ class StageGuest(Guest):
         #: What files brought, by name.
         self.files: dict[str, bytes] = {}
         self._coming: dict[int, tuple[str, bytearray]] = {}
+        self.glasses: list[HostSurface] = []
         self._to_port = b""
         self._news = asyncio.Event()
 
@@ -267,9 +268,20 @@ class StageGuest(Guest):
         self.screen.draw(icon, 200, 300)
         self.screen.draw(icon, 300, 200, (5, 5, 40, 30))
 
+    def scene_alpha(self) -> None:
+        """A picture off the screen with alpha, which drawing it on the screen leaves out."""
+        for x, picture in ((70, photo(120, 90, 13)), (300, letters(15, 6, 14))):
+            glass = self.screen.surface(picture.shape[1], picture.shape[0], alpha=True)
+            glass.pixels[:] = picture
+            glass.pixels[..., 3] = np.arange(picture.shape[1])
+            glass.update()
+            self.glasses.append(glass)
+            self.screen.draw(glass, x, 333)
+
     def scene_again(self) -> None:
         """What was there before: an image that clients may have kept."""
-        self.icon.close()
+        for surface in (self.icon, *self.glasses):
+            surface.close()
         self.put(40, 50, photo(64, 64, 8))
         self.put(240, 50, photo(64, 64, 8))
         self.put(140, 250, photo(64, 64, 8))
@@ -306,7 +318,7 @@ VIDEO_PLACE = 64, 80
 #: What every client is shown, one after the other.
 SCENES = (
     *("photo", "page", "boxes", "noise", "scrolled"),
-    *("surfaces", "changed", "again", "odd", "smaller"),
+    *("surfaces", "changed", "alpha", "again", "odd", "smaller"),
 )
 
 

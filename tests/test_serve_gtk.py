@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 from tests.serve_stage import (
     ECHO,
+    HEIGHT,
     SCENES,
     VIDEO_PLACE,
+    WIDTH,
     Pixels,
     StageGuest,
     photo,
@@ -28,10 +30,13 @@ from aiospice.agent.events import ClipboardData, ClipboardGrabbed, ClipboardRele
 from aiospice.agent.guest_events import ClientAnnounced, PointerMoved
 from aiospice.client.picture import Picture
 from aiospice.proof.certificates import make_certificates
+from aiospice.proof.delay import DelayedNetwork
 from aiospice.proof.gtkclient import GtkClient
+from aiospice.proof.pcap import read_connections
 from aiospice.proof.relay import CaptureRelay
 from aiospice.server.config import COMPRESSIONS
 from aiospice.server.guest import Host, HostDevice
+from aiospice.wire.display import StreamCreate, VideoCodecType
 
 pytestmark = pytest.mark.peers
 
@@ -104,9 +109,36 @@ async def test_jpeg_is_near_at_once_and_exact_when_all_is_quiet(tmp_path: Path) 
     assert seen.images["JPEG"], seen
 
 
-async def test_what_moves_is_a_video_and_exact_when_it_stops(tmp_path: Path) -> None:
+@pytest.mark.net
+async def test_a_thin_line_gets_small_images_and_exact_ones_in_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "thin.pcap"
+    async with DelayedNetwork(5, rate=900_000, pcap=path) as net:
+        options: dict[str, Any] = {
+            "host": net.server_address,
+            "password": "secret",
+            "video": "never",
+        }
+        async with stage(**options) as server:
+            guest = server.guest
+            client: dict[str, Any] = {"password": "secret", "prefix": net.command()}
+            async with GtkClient(net.server_address, port=port_of(server), **client) as gtk:
+                await gtk.shows(guest.truth)
+                for seed in range(4):  # until it is known how thin it is
+                    guest.put(0, 0, photo(WIDTH, HEIGHT, seed))
+                    await gtk.shows(guest.truth)
+                for scene in ("noise", "photo", "page", "alpha", "odd"):
+                    getattr(guest, f"scene_{scene}")()
+                    await gtk.shows(guest.truth)
+                assert gtk.complaints() == []
+    seen = seen_in(path)
+    assert {"JPEG", "ZLIB_GLZ_RGB"} <= set(seen.images), seen
+
+
+@pytest.mark.parametrize("codec", ["MJPEG", "VP8"])
+async def test_what_moves_is_a_video_and_exact_when_it_stops(codec: str, tmp_path: Path) -> None:
     path = tmp_path / "video.pcapng"
     async with watched(path) as (guest, gtk, relay):
+        await gtk.do("prefer", codecs=[VideoCodecType[codec]])
         guest.scene_page()
         await gtk.shows(guest.truth)
         frames: list[Pixels] = []
@@ -123,9 +155,16 @@ async def test_what_moves_is_a_video_and_exact_when_it_stops(tmp_path: Path) -> 
                     near += shows_one_of(await gtk.pixels(), frames[-50:])
         await gtk.shows(guest.truth)
         assert gtk.complaints() == []
-    seen = seen_in(path)
-    assert seen.messages["StreamCreate"], seen
-    assert seen.messages["StreamDestroy"], seen
+    assert seen_in(path).messages["StreamDestroy"]
+    assert codecs_in(path) == {VideoCodecType[codec]}
+
+
+def codecs_in(path: Path) -> set[int]:
+    """The codecs of the videos in a capture."""
+    displays = (one for one in read_connections(path) if one.channel_type == 2)
+    messages = (message for one in displays for message in one.sent_by("server"))
+    created = (m for m in messages if m.type == StreamCreate.number)
+    return {StreamCreate.parse(message.body).codec_type for message in created}
 
 
 def shows_one_of(shown: Picture | None, frames: list[Pixels]) -> bool:
@@ -365,6 +404,25 @@ async def test_raw_sound_arrives_sample_by_sample() -> None:
         await gtk.wait("playback-stop")
         guest.host.set_volume((30_000, 20_000), muted=True)
         await gtk.wait("volume", volume=[30_000, 20_000], mute=True)
+
+
+async def test_opus_arrives_as_long_and_as_loud() -> None:
+    samples = tone(0.6)
+    async with served() as (guest, gtk):
+        await gtk.opened("playback:0")
+        await play(guest, samples)
+        await gtk.wait("playback-start", channels=2, rate=RATE)
+        got = await gtk.data("playback-data", len(samples) * 9 // 10)
+        heard, played = (np.frombuffer(s, np.int16).reshape(-1, 2) for s in (got, samples))
+        assert abs(len(heard) - len(played)) < RATE // 20
+        middle = slice(RATE // 10, RATE // 2)
+        for side, height in ((0, 440), (1, 660)):
+            loud, true = (np.std(s[middle, side].astype(float)) for s in (heard, played))
+            assert abs(loud / true - 1) < 0.1
+            spectrum = abs(np.fft.rfft(heard[middle, side]))
+            strongest = spectrum.argmax() * RATE / len(heard[middle])
+            assert abs(strongest - height) < 5
+        assert not played[: len(heard)].tobytes().startswith(heard.tobytes())
 
 
 async def test_the_guest_hears_the_microphone() -> None:
