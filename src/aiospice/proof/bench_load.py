@@ -105,7 +105,9 @@ class BadClient(_Process):
 
     def _said(self) -> bool:
         assert self._process.stdout is not None
-        return bool(select.select([self._process.stdout], [], [], 0)[0])
+        poll = select.poll()  # beyond the 1024 descriptors of select
+        poll.register(self._process.stdout, select.POLLIN | select.POLLHUP)
+        return bool(poll.poll(0))
 
     def stop(self) -> dict[str, Any]:
         """End it; what it has done."""

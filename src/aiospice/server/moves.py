@@ -41,8 +41,12 @@ def rectangles(grid: bytes | bytearray, columns: int) -> list[Box]:
     done: list[Box] = []
     open_: dict[tuple[int, int], int] = {}
     rows = len(grid) // columns
+    above: bytes | bytearray = b""
     for y in range(rows):
         line = grid[y * columns : (y + 1) * columns]
+        if line == above:
+            continue
+        above = line
         runs = _runs(line)
         still = {run: open_[run] for run in runs if run in open_}
         done += [(a, top, b, y) for (a, b), top in open_.items() if (a, b) not in still]
