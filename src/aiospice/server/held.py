@@ -45,13 +45,12 @@ from aiospice.server.operations import (
 )
 from aiospice.server.plane import Plane
 from aiospice.server.region import Box, add, area, cut, intersect, meet, shift, size
+from aiospice.server.sending import Sending
 from aiospice.server.streams import Streams
 from aiospice.server.surface import strips
 from aiospice.wire import display as messages
 from aiospice.wire import draw
 from aiospice.wire.caps import DisplayCap
-from aiospice.wire.display import ResourceId, ResourceType
-from aiospice.wire.images import ImageFlags
 
 if TYPE_CHECKING:
     from aiospice.channels.events import Event
@@ -73,9 +72,6 @@ _AHEAD = 4
 _INLINE_PIXELS = 1 << 17
 #: Seconds after which what is lossy and hasn't changed becomes exact: once to twice as many.
 _REFINE = 0.5
-#: Images that are worth keeping, in pixels; drawings up to a size are kept at once, everything
-#: else when it comes the second time.
-_KEEP_LEAST, _KEEP_AT_ONCE = 1 << 8, 1 << 14
 
 
 class Item:
@@ -90,7 +86,7 @@ class Item:
         self.exact = exact
 
 
-class Held:
+class Held(Sending):
     """The display channel of one client. See the module's text."""
 
     def __init__(
@@ -572,39 +568,6 @@ class Held:
         self.queue.popleft()
         return True
 
-    def _on(self, surface: int) -> int:
-        """What the client calls a surface: while the curtain is drawn, the screen is behind it."""
-        return self.curtain.behind if surface == 0 and self.curtain.drawn else surface
-
-    def _send_draw(self, operation: Fill | Copy | Draw | Change) -> None:
-        plane = self.planes.get(operation.surface)
-        box = operation.box
-        if isinstance(operation, Fill):
-            body = pack.draw_fill(self._on(operation.surface), box, operation.colour)
-            number = draw.DrawFill.number
-        elif isinstance(operation, Copy):
-            left, top, _, _ = operation.source
-            body = pack.copy_bits(self._on(operation.surface), box, left, top)
-            number = messages.CopyBits.number
-        else:
-            assert isinstance(operation, Draw)
-            x, y = operation.x, operation.y
-            source = self.display.published.get(operation.source)
-            area_ = (source.width, source.height) if source else (x + box[2], y + box[3])
-            on = self._on(operation.surface)
-            body = pack.draw_surface(on, box, operation.source, x, y, area_)
-            number = draw.DrawCopy.number
-        if plane is not None:
-            if isinstance(operation, Copy):
-                plane.drag(operation)
-            else:
-                plane.sharpen(box)
-        self.channel.send_body(number, body)
-
-    def _key(self, picture: Picture) -> int:
-        """The number under which the client keeps an image."""
-        return (picture.id + self.display.id * 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
-
     def _send_picture(self, item: Item, picture: Picture) -> bool:
         key = self._key(picture)
         plane = self.planes.get(picture.surface)
@@ -655,56 +618,3 @@ class Held:
             return picture.forms[method]
         self._begin_packing(item, picture, method)
         return None
-
-    def _send_image(self, picture: Picture, key: int, form: Encoded) -> None:
-        flags = 0
-        if form.type == JPEG:  # a thin line shows what it has; spice-html5 draws these too late
-            self.curtain.rise()
-        elif self._worth_keeping(picture, key):
-            dropped = self.images.put(key, picture.size)
-            if dropped is not None:
-                flags = ImageFlags.CACHE_ME
-                self._drop(dropped)
-        body = pack.draw_copy(
-            self._on(picture.surface),
-            picture.box,
-            key,
-            form.type,
-            flags,
-            form.data,
-            alpha=picture.alpha,
-        )
-        self.channel.send_body(draw.DrawCopy.number, body)
-
-    def _worth_keeping(self, picture: Picture, key: int) -> bool:
-        if picture.size < _KEEP_LEAST or self.images.has(key):
-            return False
-        seen = self.images.seen(key)
-        return seen or (not picture.picture and picture.size <= _KEEP_AT_ONCE)
-
-    def _drop(self, keys: list[int]) -> None:
-        if keys:
-            resources = tuple(ResourceId(type=ResourceType.PIXMAP, id=key) for key in keys)
-            self.channel.send(messages.InvalList(resources=resources))
-
-    def _send_glz(self, picture: Picture, method: Method) -> None:
-        from aiospice.codecs import lz, zlib
-
-        dictionary = self.caches.glz_dictionary(self.display.id)
-        kind = lz.RGBA if picture.alpha else lz.RGB32
-        data = dictionary.encode(picture.pixels, picture.width, picture.height, kind)
-        type, inflated = GLZ, 0
-        if method.type == ZLIB_GLZ:
-            smaller = zlib.deflate(data)
-            if len(smaller) < len(data):
-                type, inflated, data = ZLIB_GLZ, len(data), smaller
-        body = pack.draw_copy(
-            self._on(picture.surface),
-            picture.box,
-            self._key(picture),
-            type,
-            0,
-            data,
-            inflated=inflated,
-        )
-        self.channel.send_body(draw.DrawCopy.number, body)
