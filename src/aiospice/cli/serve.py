@@ -135,7 +135,9 @@ async def run(verb: str, args: Namespace) -> int:
     import logging
 
     import aiospice
+    from aiospice.aio.memory import keep_memory
 
+    keep_memory()
     start_log(logging_level(args.verbose) if args.verbose else logging.WARNING)
     options = _options(args)
     guest = _guest(args)

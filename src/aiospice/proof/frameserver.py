@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import aiospice
+from aiospice.aio.memory import keep_memory
 from aiospice.proof.film import Film
 from aiospice.server.guest import Guest
 
@@ -46,7 +47,8 @@ class FilmGuest(Guest):
 
 
 async def main(arguments: list[str]) -> None:
-    """Serve until told to quit."""
+    """Serve until told to quit, as `aiospice serve` does."""
+    keep_memory()
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--film", type=Path, required=True)
