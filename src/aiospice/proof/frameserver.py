@@ -35,6 +35,7 @@ class FilmGuest(Guest):
         self.film = film
 
     def attach(self, host: Host) -> None:
+        """Make the display, of the film's size."""
         self.display = host.display(0)
         self.display.resize(self.film.width, self.film.height)
 

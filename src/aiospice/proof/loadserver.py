@@ -48,6 +48,7 @@ class LoadGuest(Guest):
         self._screen = screen
 
     def attach(self, host: Host) -> None:
+        """Make the displays, sound and a port."""
         host.sound(playback=True)
         host.port("org.aiospice.load").opened = True
         still = host.display(0)

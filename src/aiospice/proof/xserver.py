@@ -433,6 +433,7 @@ def _identity(path: Path) -> tuple[int, int]:
 
 
 def write_private(path: Path, data: bytes) -> None:
+    """Write a file that nobody else may read."""
     path.touch(0o600)
     path.write_bytes(data)
 
