@@ -38,6 +38,8 @@ _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 #: Bytes read from a client at a time: what one client floods the server with must not hold up the
 #: others for long, and reading 16 KiB of the smallest messages takes some milliseconds.
 READ_BYTES = 16 * 1024
+#: The same of one that has brought many events with one read.
+FEW_BYTES = 2 * 1024
 _ABSENT = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 _PLAIN, _TLS, _UNIX, _WS, _WSS = "spice", "spice+tls", "spice+unix", "ws", "wss"
 _SCHEMES = (_PLAIN, _TLS, _UNIX, _WS, _WSS)
@@ -240,6 +242,10 @@ class ServerTransport(Transport):
         super().__init__(handler, where, stack, loop)
         # What is read is handed on at once, so all connections of a loop can share this.
         self._buffer = buffer
+
+    def read_little(self) -> None:
+        """Read `FEW_BYTES` at a time from now on."""
+        self._buffer = self._buffer[:FEW_BYTES]
 
     def _grow(self) -> None:
         """More is never read at a time: see `READ_BYTES`."""

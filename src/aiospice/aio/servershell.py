@@ -37,6 +37,9 @@ __all__ = ["CLOSING_LIMIT", "ServerShell"]
 #: Connections that are closed from here and not gone yet; of more, the oldest are cut off.
 CLOSING_LIMIT = 64
 
+#: Events of one read, from which on its client is read in smaller pieces.
+_MANY_EVENTS = 32
+
 _LOG = logging.getLogger("aiospice.server")
 
 
@@ -290,7 +293,9 @@ class ServerShell:
         core = self.core
         before = len(core._events)
         core.received(wire.number, data, self.now())
-        brought = len(core._events) > before
+        brought = len(core._events) - before
+        if brought > _MANY_EVENTS and wire.transport is not None:
+            wire.transport.read_little()
         if brought and len(core._events) + len(self._events) > EVENT_LIMIT and not wire.held:
             wire.hold(True)
             self._held.append(wire)
