@@ -31,7 +31,7 @@ __all__ = ["Listen", "Listener", "bind", "parse_listen"]
 #: Connections that wait in the kernel; a client opens a dozen at once.
 BACKLOG = 128
 #: Connections taken at a time, so that a flood of them doesn't hold up the sessions.
-_AT_ONCE = 16
+_AT_ONCE = 4
 #: How long nothing is accepted after the system has run out of descriptors or memory, in seconds.
 _PAUSE_SECONDS = 0.5
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
