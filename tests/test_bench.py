@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from aiospice.errors import LocalError, MissingProgram
-from aiospice.proof import bench, bench_codecs, bench_draw, bench_screenshot, players
+from aiospice.proof import (
+    bench,
+    bench_codecs,
+    bench_draw,
+    bench_frames,
+    bench_screenshot,
+    film,
+    players,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -36,7 +44,7 @@ async def test_a_part_that_is_not_there_is_named() -> None:
         await bench.run(part="horses")
 
 
-@pytest.mark.parametrize("part", ["codecs", "draw"])
+@pytest.mark.parametrize("part", ["codecs", "draw", "frames"])
 async def test_a_word_that_chooses_nothing_is_refused(part: str) -> None:
     with pytest.raises(LocalError, match="'horses'"):
         await bench.run(part=part, only="horses")
@@ -122,6 +130,43 @@ async def test_drawing_is_measured_beside_the_c_client(
     assert kept == ["text-lz.recording", "text-lz4.recording"]
     again = await results(capsys, "draw", **{**options, "only": "text lz4"})
     assert again[0]["bytes"] == found[-2]["bytes"]
+
+
+@pytest.mark.peers
+async def test_frames_are_measured_beside_spice_server(capsys: pytest.CaptureFixture[str]) -> None:
+    options = {"runs": 1, "frames": 4, "only": "text auto_lz"}
+    ours, theirs, ratio = await results(capsys, "frames", **options)
+    assert [line["server"] for line in (ours, theirs, ratio)] == [*bench_frames.SERVERS, "ratio"]
+    for line in (ours, theirs):
+        assert (line["scene"], line["packing"]) == ("text", "auto_lz")
+        assert line["bytes_a_frame"] > 0
+        assert line["cpu_ms_a_frame"] > 0
+        assert line["shown_after_ms"] > 0
+    # Bytes don't depend on the machine: scrolling costs us no more.
+    assert 0 < ratio["bytes"] <= 1
+
+
+async def test_frames_that_nobody_films_are_refused(tmp_path: Any) -> None:
+    with pytest.raises(LocalError, match="'horses'"):
+        film.save(tmp_path / "film", "horses", 1)
+
+
+@pytest.mark.parametrize("scene", sorted(film.SCENES))
+def test_a_film_is_read_as_it_was_made(scene: str, tmp_path: Any) -> None:
+    path = tmp_path / "film"
+    film.save(path, scene, 2)
+    found = film.Film(path)
+    assert (found.width, found.height, found.frames) == (film.WIDTH, film.HEIGHT, 3)
+    ((box, pixels),) = found.frame(0)
+    assert box == (0, 0, film.WIDTH, film.HEIGHT)
+    assert pixels[:, :, :3].any()
+    for number in (1, 2):
+        boxes = [box for box, _ in found.frame(number)]
+        assert boxes
+        assert found.pixels(number) == sum(width * height for _, _, width, height in boxes)
+        for x, y, width, height in boxes:
+            assert 0 <= x < x + width <= film.WIDTH
+            assert 0 <= y < y + height <= film.HEIGHT
 
 
 async def test_clients_that_are_not_installed_are_told_of_and_left_out(
