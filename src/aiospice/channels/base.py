@@ -19,14 +19,9 @@ from collections import deque
 from enum import Enum
 from typing import TYPE_CHECKING, ClassVar
 
-from aiospice.channels.events import (
-    ChannelClosing,
-    Event,
-    MessageIgnored,
-    Notified,
-    UnknownMessage,
-)
+from aiospice.channels.events import ChannelClosing, Event, Notified
 from aiospice.channels.framing import Framing
+from aiospice.channels.unused import CountsUnused
 from aiospice.errors import AiospiceError, RemoteProtocolError
 from aiospice.wire import common
 from aiospice.wire.channels import channel_name
@@ -63,7 +58,7 @@ class ChannelPhase(Enum):
     CLOSED = "closed"
 
 
-class ClientChannel:
+class ClientChannel(CountsUnused):
     """One channel of a session, client end; subclasses add what their channel's messages do."""
 
     #: What to do with each message above 100, by its number.
@@ -279,34 +274,10 @@ class ClientChannel:
         else:
             getattr(self, name)(kind.parse(body))
 
-    def _not_known(self, number: int, body: bytes) -> None:
-        self.unknown[number] = self.unknown.get(number, 0) + 1
-        self._events.append(
-            UnknownMessage(
-                channel=self.name,
-                number=number,
-                count=self.unknown[number],
-                size=len(body),
-                head=body[:32],
-            )
-        )
-
     def _other(self, kind: type[Message], body: bytes) -> None:
         """A declared message without a handler."""
         kind.parse(body)
         self._ignored(kind.__name__, "nothing is done with it", body)
-
-    def _ignored(self, message: str, reason: str, body: bytes) -> None:
-        self.ignored[message] = self.ignored.get(message, 0) + 1
-        self._events.append(
-            MessageIgnored(
-                channel=self.name,
-                message=message,
-                reason=reason,
-                count=self.ignored[message],
-                head=body[:32],
-            )
-        )
 
     # -- messages of all channels --------------------------------------------------------------
 

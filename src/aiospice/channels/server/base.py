@@ -14,8 +14,9 @@ from collections import deque
 from enum import Enum
 from typing import TYPE_CHECKING, ClassVar
 
-from aiospice.channels.events import Event, MessageIgnored, UnknownMessage
+from aiospice.channels.events import Event
 from aiospice.channels.framing import Framing
+from aiospice.channels.unused import CountsUnused
 from aiospice.errors import AiospiceError, RemoteProtocolError
 from aiospice.wire import common
 from aiospice.wire.channels import channel_name
@@ -49,7 +50,7 @@ class ServerPhase(Enum):
     CLOSED = "closed"
 
 
-class ServerChannel:
+class ServerChannel(CountsUnused):
     """One channel of a client's session, server end; subclasses add what their messages do."""
 
     #: What to do with each message above 100, by its number.
@@ -272,28 +273,7 @@ class ServerChannel:
     def _not_known(self, number: int, body: bytes) -> None:
         if number not in self.unknown and len(self.unknown) >= _COUNTED:
             number = next(iter(self.unknown))
-        self.unknown[number] = self.unknown.get(number, 0) + 1
-        self._events.append(
-            UnknownMessage(
-                channel=self.name,
-                number=number,
-                count=self.unknown[number],
-                size=len(body),
-                head=body[:32],
-            )
-        )
-
-    def _ignored(self, message: str, reason: str, body: bytes) -> None:
-        self.ignored[message] = self.ignored.get(message, 0) + 1
-        self._events.append(
-            MessageIgnored(
-                channel=self.name,
-                message=message,
-                reason=reason,
-                count=self.ignored[message],
-                head=body[:32],
-            )
-        )
+        super()._not_known(number, body)
 
     # -- messages of all channels --------------------------------------------------------------
 
