@@ -51,7 +51,8 @@ def build(source: Path = _SOURCE, libraries: Mapping[str, str] = _LIBRARIES) -> 
         flags += found.stdout
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "aiospice"
     cache.mkdir(parents=True, exist_ok=True)
-    version = hashlib.sha256(source.read_bytes() + flags.encode()).hexdigest()[:16]
+    shared = b"".join(path.read_bytes() for path in sorted(source.parent.glob("*.h")))
+    version = hashlib.sha256(source.read_bytes() + shared + flags.encode()).hexdigest()[:16]
     path = cache / f"{source.stem}-{version}"
     if not path.exists():
         _compile(source, path, flags.split())
