@@ -10,8 +10,8 @@ import ssl
 from typing import TYPE_CHECKING
 
 from aiospice.aio.layers import Stack
-from aiospice.aio.tls import MAX_HANDSHAKE_BYTES
-from aiospice.errors import AddressError, ConnectError, RemoteProtocolError
+from aiospice.aio.tlspipe import MAX_HANDSHAKE_BYTES, TlsPipe, reason_of
+from aiospice.errors import AddressError
 
 if TYPE_CHECKING:
     import os
@@ -25,8 +25,6 @@ __all__ = [
     "stack_for_client",
 ]
 
-_READ_BYTES = 64 * 1024
-_WRITE_BYTES = 256 * 1024
 _HANDSHAKE = 0x16
 
 
@@ -55,7 +53,7 @@ def server_context(
     except ssl.SSLError as error:
         files = certificate if key is None else f"{certificate} and {key}"
         raise AddressError(
-            f"{files}: no certificate with its private key can be read there ({_reason(error)}); "
+            f"{files}: no certificate with its private key can be read there ({reason_of(error)}); "
             "expected PEM, the key without a passphrase"
         ) from None
     except OSError as error:
@@ -90,19 +88,12 @@ def stack_for_client(
     return Stack(layers) if layers else None
 
 
-class TlsServerLayer:
+class TlsServerLayer(TlsPipe):
     """The server's end of TLS; ``where`` names the client in errors."""
 
-    name = "TLS"
-
     def __init__(self, where: str, context: ssl.SSLContext) -> None:
-        self._where = where
-        self._incoming = ssl.MemoryBIO()
-        self._outgoing = ssl.MemoryBIO()
+        super().__init__(where, "client")
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
-        self._received = 0
-        self.ready = False
-        self.ended = False
 
     def start(self) -> None:
         """The client begins."""
@@ -134,55 +125,9 @@ class TlsServerLayer:
         except ssl.SSLWantReadError:
             return
         except ssl.SSLError as error:
-            raise self._error(f"the TLS handshake failed: {_reason(error)}") from None
+            raise self._error(f"the TLS handshake failed: {reason_of(error)}") from None
         self.ready = True
-
-    def _read(self) -> bytes:
-        chunks = []
-        try:
-            while not self.ended:
-                chunk = self._tls.read(_READ_BYTES)
-                if chunk:
-                    chunks.append(chunk)
-                else:
-                    self.ended = True
-        except ssl.SSLWantReadError:
-            pass
-        except ssl.SSLZeroReturnError:
-            self.ended = True
-        except ssl.SSLError as error:
-            raise RemoteProtocolError(
-                f"TLS was broken by the client: {_reason(error)}", where=self._where
-            ) from None
-        return b"".join(chunks)
 
     def receive_eof(self) -> None:
         if not self.ready:
             raise self._error("the client closed the connection during the TLS handshake")
-
-    def send(self, data: bytes) -> None:
-        view = memoryview(data)
-        try:
-            while view:
-                view = view[self._tls.write(view[:_WRITE_BYTES]) :]
-        except ssl.SSLError as error:
-            raise RemoteProtocolError(
-                f"TLS can't go on: {_reason(error)}", where=self._where
-            ) from None
-
-    def close(self) -> None:
-        try:
-            self._tls.unwrap()
-        except (ssl.SSLError, ValueError):
-            pass  # the peer's goodbye isn't waited for
-
-    def data_to_send(self) -> bytes:
-        return self._outgoing.read()
-
-    def _error(self, text: str) -> ConnectError:
-        return ConnectError(f"{self._where}: {text}")
-
-
-def _reason(error: Exception) -> str:
-    reason = getattr(error, "reason", None)
-    return str(reason).replace("_", " ").lower() if reason else type(error).__name__

@@ -16,15 +16,11 @@ import ssl
 from functools import lru_cache
 from typing import Any
 
-from aiospice.errors import AddressError, CertificateError, ConnectError, RemoteProtocolError
+from aiospice.aio.tlspipe import MAX_HANDSHAKE_BYTES, TlsPipe, reason_of
+from aiospice.errors import AddressError, CertificateError
 
 __all__ = ["MAX_HANDSHAKE_BYTES", "TlsLayer", "host_matches", "parse_subject", "subject_matches"]
 
-#: What a server may send until the handshake is done; real chains have a few kilobytes.
-MAX_HANDSHAKE_BYTES = 256 * 1024
-
-_READ_BYTES = 64 * 1024
-_WRITE_BYTES = 256 * 1024
 _SHORT_NAMES = {
     "C": "countryName",
     "ST": "stateOrProvinceName",
@@ -78,7 +74,7 @@ def _context(ca: bytes, verify: bool, ciphers: str) -> ssl.SSLContext:
             context.load_verify_locations(cadata=ca.decode("ascii"))
         except (ValueError, ssl.SSLError) as error:
             raise AddressError(
-                f"the CA can't be read ({_reason(error)}); expected certificates in PEM, "
+                f"the CA can't be read ({reason_of(error)}); expected certificates in PEM, "
                 "beginning with -----BEGIN CERTIFICATE-----"
             ) from None
     elif verify:
@@ -86,10 +82,8 @@ def _context(ca: bytes, verify: bool, ciphers: str) -> ssl.SSLContext:
     return context
 
 
-class TlsLayer:
+class TlsLayer(TlsPipe):
     """The client's end of TLS; ``where`` names the connection in errors."""
-
-    name = "TLS"
 
     def __init__(
         self,
@@ -101,19 +95,14 @@ class TlsLayer:
         verify: bool = True,
         ciphers: str = "",
     ) -> None:
-        self._where = where
+        super().__init__(where, "server")
         self._host = host
         self._verify = verify
         self._host_subject = host_subject
         self._expected = parse_subject(host_subject) if host_subject else None
-        self._incoming = ssl.MemoryBIO()
-        self._outgoing = ssl.MemoryBIO()
         self._tls = _context(ca, verify, ciphers).wrap_bio(
             self._incoming, self._outgoing, server_hostname=_server_name(host)
         )
-        self._received = 0
-        self.ready = False
-        self.ended = False
 
     def start(self) -> None:
         self._handshake()
@@ -150,7 +139,7 @@ class TlsLayer:
         except ssl.SSLCertVerificationError as error:
             raise self._untrusted(error) from None
         except ssl.SSLError as error:
-            raise self._error(f"the TLS handshake failed: {_reason(error)}") from None
+            raise self._error(f"the TLS handshake failed: {reason_of(error)}") from None
         if self._verify:
             self._check_certificate()
         self.ready = True
@@ -186,52 +175,11 @@ class TlsLayer:
                 "--host-subject"
             )
 
-    def _read(self) -> bytes:
-        chunks = []
-        try:
-            while not self.ended:
-                chunk = self._tls.read(_READ_BYTES)
-                if chunk:
-                    chunks.append(chunk)
-                else:
-                    self.ended = True
-        except ssl.SSLWantReadError:
-            pass
-        except ssl.SSLZeroReturnError:
-            self.ended = True
-        except ssl.SSLError as error:
-            raise RemoteProtocolError(
-                f"TLS was broken by the server: {_reason(error)}", where=self._where
-            ) from None
-        return b"".join(chunks)
-
     def receive_eof(self) -> None:
         if not self.ready:
             raise self._error(
                 "the server closed the connection during the TLS handshake: is this its TLS port?"
             )
-
-    def send(self, data: bytes) -> None:
-        view = memoryview(data)
-        try:
-            while view:
-                view = view[self._tls.write(view[:_WRITE_BYTES]) :]
-        except ssl.SSLError as error:
-            raise RemoteProtocolError(
-                f"TLS can't go on: {_reason(error)}", where=self._where
-            ) from None
-
-    def close(self) -> None:
-        try:
-            self._tls.unwrap()
-        except (ssl.SSLError, ValueError):
-            pass  # the peer's goodbye isn't waited for
-
-    def data_to_send(self) -> bytes:
-        return self._outgoing.read()
-
-    def _error(self, text: str) -> ConnectError:
-        return ConnectError(f"{self._where}: {text}")
 
 
 def _server_name(host: str) -> str | None:
@@ -362,8 +310,3 @@ def _tame(text: str) -> str:
     """Make the peer's text fit for one line of an error."""
     text = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
     return text if len(text) <= 300 else text[:300] + "..."
-
-
-def _reason(error: Exception) -> str:
-    reason = getattr(error, "reason", None)
-    return str(reason).replace("_", " ").lower() if reason else type(error).__name__
