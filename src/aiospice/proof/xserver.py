@@ -20,6 +20,7 @@ import signal
 import struct
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -119,7 +120,7 @@ class XProgram:
                 os.killpg(self.process.pid, number)
 
 
-class XServer:
+class XServer(ABC):
     """One X server; use it with ``async with`` or call `start` and `stop`.
 
     Only programs started by `run` and `do` may connect to its display (and root). A subclass says
@@ -217,13 +218,13 @@ class XServer:
             parts += [line for line in log if "(EE)" in line][-10:]
         return "\n".join(parts).strip()
 
+    @abstractmethod
     def _look_for_programs(self) -> None:
         """Raise `MissingProgram` for what isn't installed."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _command(self) -> list[str]:
         """The command line, without what is the same for all X servers."""
-        raise NotImplementedError
 
     def _server_environment(self) -> dict[str, str]:
         return dict(os.environ)
