@@ -80,6 +80,7 @@ def _prove(pixels, width, left, top, right, bottom):
     line=cython.Py_ssize_t,
     differs=cython.uint,
     found=cython.Py_ssize_t,
+    z=cython.Py_ssize_t,
 )
 def mark(old, new, width, left, top, right, bottom, mask, grid):
     """Set to 1 the bytes of ``grid`` whose tiles differ within the box; tell how many it were.
@@ -107,9 +108,13 @@ def mark(old, new, width, left, top, right, bottom, mask, grid):
                     end = right
                 if not marks[tile]:
                     differs = 0
-                    while x < end:
-                        differs |= one[row + x] ^ other[row + x]
-                        x += 1
+                    if end - x == 16:
+                        for z in range(row + x, row + x + 16):
+                            differs |= one[z] ^ other[z]
+                    else:
+                        while x < end:
+                            differs |= one[row + x] ^ other[row + x]
+                            x += 1
                     if differs & mask:
                         marks[tile] = 1
                         found += 1
@@ -464,6 +469,28 @@ def _differs(one, other, at, mask):
     return (bits & mask) != 0
 
 
+@cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
+@cython.locals(
+    words="const unsigned int[::1]",
+    at=cython.Py_ssize_t,
+    mask=cython.uint,
+    z=cython.Py_ssize_t,
+    first=cython.uint,
+    bits=cython.uint,
+)
+@cython.returns(cython.bint)
+def _flat(words, at, mask):
+    """Whether 32 pixels are of one colour."""
+    first = words[at]
+    bits = 0
+    for z in range(at, at + 32):
+        bits |= words[z] ^ first
+    return (bits & mask) == 0
+
+
 @cython.locals(
     words="const unsigned int[::1]",
     table="int[::1]",
@@ -506,6 +533,11 @@ def _search(pixels, width, left, top, right, bottom, mask, slots, wanted, hits, 
             value = _anchor(words, row + left, mask)
             x = left
             while True:
+                if not (x - left) & 15 and x + 32 < right and _flat(words, row + x, mask):
+                    # No piece with several colours begins here.
+                    x += 16
+                    value = _anchor(words, row + x, mask)
+                    continue
                 slot = (value ^ value >> 15) & 1023
                 number = table[slot]
                 if number >= 0 and keys[number] == value and found < room:

@@ -1,3 +1,5 @@
+# cython: language_level=3, annotation_typing=False
+# mypy: ignore-errors
 """Where the screen has changed, and what of it was there before at another place.
 
 `rectangles` makes few boxes of many marked tiles; `find_move` tells that most of a box's pixels
@@ -6,14 +8,18 @@ were somewhere else on the same surface (a scrolled page, a window that was drag
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import NamedTuple
 
 from aiospice.server import compare
 from aiospice.server.compare import TILE
 from aiospice.server.region import Box, intersect, size
 
-__all__ = ["MAX_RECTANGLES", "Move", "find_move", "rectangles"]
+try:
+    import cython
+except ImportError:
+    from aiospice import _cython as cython
+
+__all__ = ["MAX_RECTANGLES", "Move", "find_move", "rectangles", "vote"]
 
 #: Boxes that the changes of one surface are made into at most.
 MAX_RECTANGLES = 48
@@ -80,29 +86,47 @@ def _joined(boxes: list[Box]) -> list[Box]:
         allowed = 2 * allowed + 2
 
 
+@cython.locals(
+    wanted=cython.Py_ssize_t,
+    left=cython.Py_ssize_t,
+    top=cython.Py_ssize_t,
+    right=cython.Py_ssize_t,
+    bottom=cython.Py_ssize_t,
+    a=cython.Py_ssize_t,
+    b=cython.Py_ssize_t,
+    c=cython.Py_ssize_t,
+    d=cython.Py_ssize_t,
+    x=cython.Py_ssize_t,
+    y=cython.Py_ssize_t,
+    z=cython.Py_ssize_t,
+    w=cython.Py_ssize_t,
+    around=cython.Py_ssize_t,
+    extra=cython.Py_ssize_t,
+    index=cython.Py_ssize_t,
+)
 def _join_once(boxes: list[Box], allowed: int) -> list[Box]:
     result: list[Box] = []
-    for box in sorted(boxes, key=lambda box: (box[1], box[0])):
-        joined = box
-        again = True
-        while again:
-            again = False
-            for index, other in enumerate(result):
-                around = (
-                    min(joined[0], other[0]),
-                    min(joined[1], other[1]),
-                    max(joined[2], other[2]),
-                    max(joined[3], other[3]),
-                )
-                shared = intersect(joined, other)
-                extra = size(around) - size(joined) - size(other)
-                if shared is not None or extra <= max(allowed, size(around) // 5):
-                    joined = around
-                    del result[index]
-                    again = True
-                    break
-        result.append(joined)
+    wanted = allowed
+    for left, top, right, bottom in sorted(boxes, key=_reading_order):
+        index = 0
+        while index < len(result):
+            a, b, c, d = result[index]
+            x, y, z, w = min(left, a), min(top, b), max(right, c), max(bottom, d)
+            around = (z - x) * (w - y)
+            extra = around - (right - left) * (bottom - top) - (c - a) * (d - b)
+            shared = max(left, a) < min(right, c) and max(top, b) < min(bottom, d)
+            if shared or extra <= wanted or 5 * extra <= around:
+                left, top, right, bottom = x, y, z, w
+                del result[index]
+                index = 0
+            else:
+                index += 1
+        result.append((left, top, right, bottom))
     return result
+
+
+def _reading_order(box: Box) -> tuple[int, int]:
+    return box[1], box[0]
 
 
 def find_move(old: memoryview, new: memoryview, width: int, box: Box, mask: int) -> Move | None:
@@ -160,17 +184,58 @@ def _offset(
     anchors, found = compare.trace(old, new, width, *box, mask, places, hits, slots)
     if anchors < 4:
         return None
-    votes: Counter[tuple[int, int]] = Counter()
-    seen = hits[: 3 * found].tolist()
-    at = places.tolist()
-    for place in range(0, 3 * found, 3):
-        anchor = 2 * seen[place]
-        votes[at[anchor] - seen[place + 1], at[anchor + 1] - seen[place + 2]] += 1
-    del votes[0, 0]
-    if not votes:
-        return None
-    offset, count = votes.most_common(1)[0]
-    return offset if count >= max(3, anchors // 5) else None
+    dx, dy, count = vote(places, hits, found)
+    return (dx, dy) if count >= max(3, anchors // 5) else None
+
+
+@cython.locals(
+    at="const int[::1]",
+    seen="const int[::1]",
+    table="int[::1]",
+    counts="int[::1]",
+    total=cython.Py_ssize_t,
+    place=cython.Py_ssize_t,
+    other=cython.Py_ssize_t,
+    slot=cython.Py_ssize_t,
+    best=cython.Py_ssize_t,
+    dx=cython.Py_ssize_t,
+    dy=cython.Py_ssize_t,
+)
+def vote(places: memoryview, hits: memoryview, found: int) -> tuple[int, int, int]:
+    """How far most of what `compare.trace` has found has moved, and how many hits say so.
+
+    The first of several that are as many; what hasn't moved doesn't count.
+    """
+    at, seen = places, hits
+    total = min(found, _HITS)
+    table = memoryview(bytearray(b"\xff" * (8 * _HITS))).cast("i")
+    counts = memoryview(bytearray(4 * _HITS)).cast("i")
+    for place in range(total):
+        dx = at[2 * seen[3 * place]] - seen[3 * place + 1]
+        dy = at[2 * seen[3 * place] + 1] - seen[3 * place + 2]
+        if dx == 0 and dy == 0:
+            continue
+        slot = (dx * 1021 + dy * 31) & (2 * _HITS - 1)
+        while True:
+            other = table[slot]
+            if other < 0:
+                table[slot] = other = place
+            if (
+                at[2 * seen[3 * other]] - seen[3 * other + 1] == dx
+                and at[2 * seen[3 * other] + 1] - seen[3 * other + 2] == dy
+            ):
+                counts[other] += 1
+                break
+            slot = (slot + 1) & (2 * _HITS - 1)
+    best = 0
+    for place in range(total):
+        if counts[place] > counts[best]:
+            best = place
+    if not total or not counts[best]:
+        return 0, 0, 0
+    dx = at[2 * seen[3 * best]] - seen[3 * best + 1]
+    dy = at[2 * seen[3 * best] + 1] - seen[3 * best + 2]
+    return dx, dy, counts[best]
 
 
 def _largest(grid: bytearray, columns: int) -> Box:
