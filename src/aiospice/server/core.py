@@ -153,8 +153,10 @@ class ServerCore(Serving, Links):
         else:
             data = self._channel_take(connection)
         connection.sent_bytes += len(data)
-        if not data and connection.closing:
-            del self.connections[number]
+        if not data:
+            self._wanting.pop(number, None)
+            if connection.closing:
+                del self.connections[number]
         return data
 
     # -- limits of time ----------------------------------------------------------------------------

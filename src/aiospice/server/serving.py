@@ -243,7 +243,9 @@ class Serving(Devices):
                 continue
             display.publish(now)
             for session in list(self.sessions.values()):
-                self._pump(session, number)
+                held = session.helds.get(number)
+                if held is not None:
+                    self._held_moved(session, number, held)
 
     def drawn(self, number: int) -> None:
         """The guest has drawn on a display."""
@@ -281,7 +283,7 @@ class Serving(Devices):
         held = session.helds.get(display) if session is not None else None
         if session is not None and held is not None:
             held.computed(own, result, now)
-            self._pump(session, display)
+            self._held_moved(session, display, held)
             self._woken(display)
 
     def _woken(self, number: int) -> None:
