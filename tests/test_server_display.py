@@ -15,6 +15,7 @@ from aiospice.channels.framing import Framing
 from aiospice.channels.server.display import DisplayServer
 from aiospice.errors import LocalError, RemoteProtocolError
 from aiospice.proof.content import made_up
+from aiospice.server import encode
 from aiospice.server.config import COMPRESSIONS, ServerConfig
 from aiospice.server.encode import RAW, Encoded
 from aiospice.server.held import ACK_WINDOW, LINE_PIXELS, QUEUE_BYTES
@@ -338,6 +339,13 @@ def test_a_client_that_acknowledges_nothing_is_left_alone() -> None:
     assert client.held.behind <= 320 * 240
 
 
+@pytest.fixture
+def threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every image is packed in a thread, however little it takes."""
+    monkeypatch.setattr(encode, "LIGHT", -1)
+
+
+@pytest.mark.usefixtures("threads")
 def test_a_clients_queue_is_dropped_with_it_and_others_go_on() -> None:
     rig = DisplayRig(320, 240)
     first, second = rig.client(), rig.client()
@@ -352,6 +360,7 @@ def test_a_clients_queue_is_dropped_with_it_and_others_go_on() -> None:
     rig.check()
 
 
+@pytest.mark.usefixtures("threads")
 def test_images_are_packed_once_for_all_clients() -> None:
     rig = DisplayRig(320, 240)
     clients = [rig.client() for _ in range(5)]

@@ -30,7 +30,16 @@ from aiospice.channels.server.display import DisplayReady, DisplayReported
 from aiospice.server import pack
 from aiospice.server.choose import GLZ, ZLIB_GLZ, Wish, choose
 from aiospice.server.curtain import Curtain, creation
-from aiospice.server.encode import JPEG, Encoded, EncodeJob, Method, Picture, VideoJob, is_light
+from aiospice.server.encode import (
+    JPEG,
+    Encoded,
+    EncodeJob,
+    Method,
+    Picture,
+    VideoJob,
+    cost,
+    is_light,
+)
 from aiospice.server.kept import ClientCaches, ImageCache
 from aiospice.server.line import Line
 from aiospice.server.operations import (
@@ -68,8 +77,8 @@ QUEUE_BYTES = 64 << 10
 LINE_PIXELS = 1 << 19
 #: Images that are packed at the same time.
 _AHEAD = 4
-#: Pixels that are packed at once in one turn, so that others have theirs.
-_INLINE_PIXELS = 1 << 17
+#: Nanoseconds' worth of packing that is done at once in one turn, so that others have theirs.
+_INLINE = 3_000_000
 #: Seconds after which what is lossy and hasn't changed becomes exact: once to twice as many.
 _REFINE = 0.5
 
@@ -375,7 +384,7 @@ class Held(Sending):
             line.answered(number, at)
         channel.answered.clear()
         line.sent(channel, now)
-        self._inline = _INLINE_PIXELS
+        self._inline = _INLINE
         self._hurry = False
         while self._room() and self._step():
             line.sent(channel, now)
@@ -504,7 +513,7 @@ class Held(Sending):
         if self.images.has(self._key(picture)):
             return False
         method = self._method(item, picture)
-        if method.type in (GLZ, ZLIB_GLZ) or is_light(method, picture.size):
+        if method.type in (GLZ, ZLIB_GLZ) or self._at_once(picture, method):
             return False
         self._begin_packing(item, picture, method)
         return True
@@ -530,11 +539,19 @@ class Held(Sending):
         """A picture packed so; None: it is being packed, and `pump` is called when it is done."""
         form = picture.forms.get(method)
         if form is None:
-            if method not in picture.forms and is_light(method, picture.size):
-                picture.packed(method, picture.job(method).run())
-                return picture.forms[method]
+            if method not in picture.forms and self._at_once(picture, method):
+                return self._packed_now(picture, method)
             self._pack(picture, method)
         return form
+
+    def _at_once(self, picture: Picture, method: Method) -> bool:
+        """Whether an image is better packed in this turn than in a thread."""
+        return self._inline > 0 and is_light(method, picture.size)
+
+    def _packed_now(self, picture: Picture, method: Method) -> Encoded | None:
+        self._inline -= cost(method, picture.size)
+        picture.packed(method, picture.job(method).run())
+        return picture.forms[method]
 
     def _pack(self, picture: Picture, method: Method) -> None:
         if method not in picture.forms:
@@ -579,7 +596,7 @@ class Held(Sending):
             return True
         method = item.method or self._method(item, picture)
         if method.type in (GLZ, ZLIB_GLZ):
-            if not self._spend(picture):
+            if not self._spend(picture, method):
                 return False
             self._send_glz(picture, method)
             found = Encoded(method.type, b"")
@@ -598,12 +615,12 @@ class Held(Sending):
                 plane.sharpen(picture.box)
         return True
 
-    def _spend(self, picture: Picture) -> bool:
+    def _spend(self, picture: Picture, method: Method) -> bool:
         """Whether an image may be packed at once, in this turn."""
         if self._inline <= 0:
             self._hurry = True
             return False
-        self._inline -= picture.size
+        self._inline -= cost(method, picture.size)
         return True
 
     def _form(self, item: Item, picture: Picture, method: Method) -> Encoded | None:
@@ -611,10 +628,7 @@ class Held(Sending):
         form = picture.forms.get(method)
         if form is not None:
             return form
-        if method not in picture.forms and is_light(method, picture.size):
-            if not self._spend(picture):
-                return None
-            picture.packed(method, picture.job(method).run())
-            return picture.forms[method]
+        if method not in picture.forms and self._at_once(picture, method):
+            return self._packed_now(picture, method)
         self._begin_packing(item, picture, method)
         return None
