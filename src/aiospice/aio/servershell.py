@@ -145,7 +145,8 @@ class ServerShell:
         core = self.core
         if core._effects or core._events or core._wanting or self._events:
             self.turn()
-        self._arm()
+        else:
+            self._arm()
 
     def _do(self, effect: ServerEffect) -> None:
         if isinstance(effect, Close):
@@ -299,7 +300,15 @@ class ServerShell:
         if brought and len(core._events) + len(self._events) > EVENT_LIMIT and not wire.held:
             wire.hold(True)
             self._held.append(wire)
-        self.turn()
+        self._turn_if_needed()
+
+    def _turn_if_needed(self) -> None:
+        """Most of what clients send are acknowledgements, of which nothing follows."""
+        core = self.core
+        if core._effects or core._events or core._wanting or core._stale or self._events:
+            self.turn()
+        elif self._due is None:
+            self._arm()
 
     def _tell(self, event: Event) -> None:
         event.stamp(self._epoch + self.now())
@@ -308,7 +317,7 @@ class ServerShell:
 
     def _writable(self, wire: _Wire) -> None:
         self._pump(wire)
-        self.turn()
+        self._turn_if_needed()
 
     def _closed(self, wire: _Wire, error: AiospiceError | None) -> None:
         self._closing.pop(wire, None)

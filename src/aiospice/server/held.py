@@ -114,7 +114,7 @@ class Held(Sending):
         self.caches = ClientCaches() if caches is None else caches
         self.local = local
         self.images = ImageCache(self.caches)
-        self.line = Line()
+        self.line = Line(local=local)
         #: The surfaces that the client has or is to have.
         self.planes: dict[int, Plane] = {}
         self.queue: deque[Item] = deque()
@@ -370,7 +370,7 @@ class Held(Sending):
         return (
             not channel.blocked
             and channel.queued_bytes <= QUEUE_BYTES
-            and self.line.on_the_way <= self.line.budget
+            and not self.line.full
             and channel.phase is ServerPhase.OPEN
         )
 
@@ -386,10 +386,26 @@ class Held(Sending):
         line.sent(channel, now)
         self._inline = _INLINE
         self._hurry = False
-        while self._room() and self._step():
+        if self._idle:
+            return
+        while self._room():
+            if not self._step():
+                self._look_ahead()
+                break
             line.sent(channel, now)
-        if self._room():
-            self._look_ahead()
+
+    @property
+    def _idle(self) -> bool:
+        """The client has all there is, which is soon told: so it is most often asked."""
+        return (
+            not self.queue
+            and self._marked
+            and not self._state_due
+            and not self.curtain.drawn
+            and not self.streams.playing
+            and self.display.videos is None
+            and not any(plane.dirty or plane.lossy for plane in self.planes.values())
+        )
 
     def _step(self) -> bool:
         """Send one thing; False when there is nothing that can be sent."""

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 __all__ = ["PROBE_BYTES", "THIN", "Line"]
 
-#: Bytes that a ping is sent behind.
-PROBE_BYTES = 64 << 10
+#: Bytes that a ping is sent behind, and on a line within this machine, which is never thin.
+PROBE_BYTES, LOCAL_PROBE_BYTES = 64 << 10, 512 << 10
 #: Bytes a second below which a line is thin: 10 Mbit/s, as spice-server has it (``server/dcc.cpp``
 #: and ``main-channel-client.cpp``).
 THIN = 1_250_000
@@ -32,7 +32,8 @@ _BUSY = 0.02
 class Line:
     """The line of one channel. Plain data."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, local: bool = False) -> None:
+        self._probe_bytes = LOCAL_PROBE_BYTES if local else PROBE_BYTES
         #: Bytes a second, None before anything is known.
         self.rate: float | None = None
         #: The shortest way there and back so far, in seconds.
@@ -56,6 +57,12 @@ class Line:
         return self.left - self.arrived
 
     @property
+    def full(self) -> bool:
+        """As many bytes are on the way as may be."""
+        on_the_way = self.left - self.arrived
+        return on_the_way > _LEAST and on_the_way > self.budget
+
+    @property
     def budget(self) -> int:
         """Bytes that may be on the way, so that what is new doesn't wait behind what is old."""
         if self.rate is None:
@@ -70,7 +77,7 @@ class Line:
         """Look what has left, and send a ping behind it if one is due."""
         self.left = channel.handed_out + channel.queued_bytes
         if self._probe is None:
-            if self.left - self.arrived >= PROBE_BYTES:
+            if self.left - self.arrived >= self._probe_bytes:
                 self._ping(channel, now)
         elif self._probe[0] not in channel.pings:  # forgotten: it is not answered
             self._probe = None
