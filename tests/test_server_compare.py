@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -11,12 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.twins import uncompiled
 
-from aiospice.server import compare
+from aiospice.server import compare, moves
 from aiospice.server.compare import ALL, COLOUR, TILE
 from aiospice.server.moves import MAX_RECTANGLES, find_move, rectangles
 
 SLOW: Any = uncompiled("aiospice.server.compare")
 BOTH = (compare, SLOW)
+BOTH_MOVES: Any = (moves, uncompiled("aiospice.server.moves"))
 SEEDS = st.integers(0, 1 << 30)
 Box = tuple[int, int, int, int]
 
@@ -122,6 +124,41 @@ def test_moves_are_traced_the_same_uncompiled(seed: int) -> None:
         module.moved(words(old), words(new), width, *part, 0, -dy, COLOUR, grid)
         results.append((told, places.tolist(), hits.tolist(), grid))
     assert results[0] == results[1]
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), *2 * [st.integers(0, 4)]), max_size=60))
+def test_the_offset_that_most_hits_have_wins_the_first_of_several(
+    hits: list[tuple[int, int, int]],
+) -> None:
+    anchors = [(1, 2), (3, 2), (2, 4)]
+    votes = Counter((anchors[n][0] - x, anchors[n][1] - y) for n, x, y in hits)
+    del votes[0, 0]
+    (offset, count) = votes.most_common(1)[0] if votes else ((0, 0), 0)
+    places, seen = (memoryview(bytearray(4 * 800)).cast("i") for _ in range(2))
+    for index, number in enumerate(number for anchor in anchors for number in anchor):
+        places[index] = number
+    for index, number in enumerate(number for hit in hits for number in hit):
+        seen[index] = number
+    for module in BOTH_MOVES:
+        assert module.vote(places, seen, len(hits)) == (*offset, count)
+
+
+@given(SEEDS)
+def test_moves_and_rectangles_are_the_same_uncompiled(seed: int) -> None:
+    chance = random.Random(seed)
+    grid = bytes(chance.random() < 0.2 for _ in range(20 * 12))
+    one, other = (module.rectangles(grid, 20) for module in BOTH_MOVES)
+    assert one == other
+    width, height, dy = 160, 60, chance.randint(1, 20)
+    old = bytes(chance.choice((0, 0, 0, 9)) for _ in range(4 * width * height))
+    new = old[4 * width * dy :] + bytes(4 * width * dy)
+    box = (0, 0, width, height)
+    moved, same = (
+        module.find_move(words(old), words(new), width, box, COLOUR) for module in BOTH_MOVES
+    )
+    assert moved == same
+    assert moved is not None
+    assert moved[1:] == (0, -dy)
 
 
 @given(st.lists(st.integers(0, 65535), max_size=20), st.integers(0, 70000), st.integers(0, 5))
