@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from aiospice.aio.capture import CaptureFile
     from aiospice.aio.transport import Dial
     from aiospice.aio.video import Decoders
+    from aiospice.channels.base import ClientChannel
     from aiospice.channels.events import Event
     from aiospice.client.config import ClientConfig
     from aiospice.codecs.video import VideoEnd, VideoFrame
@@ -134,6 +135,28 @@ class Shell:
         finally:
             self._running = False
         self._arm()
+        self.on_progress()
+
+    def _drew(self, wire: _Wire, channel: ClientChannel) -> None:
+        """What a turn has to do when nothing has happened but drawing, which is most of them.
+
+        No other connection has anything new to send then, and no timer is another one.
+        """
+        core = self.core
+        if channel.wants_to_send:
+            self._pump(wire)
+        if core._events:
+            self._running, self._again = True, False
+            try:
+                at = self._epoch + self._loop.time()
+                for event in core.events():
+                    event.stamp(at)
+                    self._on_event(event)
+            finally:
+                self._running = False
+            if self._again or core._effects or core._events:
+                self.turn()
+                return
         self.on_progress()
 
     def _do(self, effect: Effect) -> None:
@@ -288,8 +311,12 @@ class Shell:
         if self._capture is not None:
             self._received(number, bytes(view))
             return 0
-        left = self.core.received_lent(number, view, LENT_MOST, self.now())
-        self.turn()
+        core = self.core
+        left = core.received_lent(number, view, LENT_MOST, self._loop.time())
+        if core.drew is None or core._effects:
+            self.turn()
+        else:
+            self._drew(self._wires[number], core.drew)
         return left
 
     def _writable(self, number: int) -> None:

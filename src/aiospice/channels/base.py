@@ -175,6 +175,12 @@ class ClientChannel(CountsUnused):
 
     # -- in ----------------------------------------------------------------------------------
 
+    @property
+    def between_messages(self) -> bool:
+        """What comes next is the beginning of a message, and may be read."""
+        whole = self.phase is ChannelPhase.OPEN and not self.waits and not self._parts
+        return whole and self.framing.drained
+
     def receive(self, data: bytes | bytearray | memoryview, now: float) -> list[Event]:
         """Take bytes in and return what they meant. Never raises: see ``error``."""
         self._now = now

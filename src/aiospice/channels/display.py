@@ -95,21 +95,32 @@ class DisplayChannel(ClientChannel):
         self._events.append(DisplayMessage(key=self.key, message=kind.parse(body)))
 
     def _take_run(self) -> bool:
+        run = self.next_run()
+        if run is None:
+            return False
+        data, at, end, count = run
+        self._events.append(DisplayBatch(key=self.key, data=data, begin=at, end=end, count=count))
+        return True
+
+    def next_run(self) -> tuple[bytes | bytearray | memoryview, int, int, int] | None:
+        """Take the messages that come next and are only passed on; None if there are none.
+
+        What a `DisplayBatch` has: the data, where they begin and end in it, and how many they are.
+        """
         framing = self.framing
         if not framing.mini:  # the serial is in each header then
-            return False
-        end, count = scan(framing.buffer, framing.start, _passed_on(), framing.limit)
-        if not count:
-            return False
+            return None
         data, at = framing.buffer, framing.start
+        end, count = scan(data, at, _passed or _passed_on(), framing.limit)
+        if not count:
+            return None
         if isinstance(data, bytearray) and end < len(data):  # the framing goes on with it
             data, at, end = bytes(memoryview(data)[at:end]), 0, end - at
             framing.taken(framing.start + end)
         else:
             framing.taken(end)
         self._counted(0, count)
-        self._events.append(DisplayBatch(key=self.key, data=data, begin=at, end=end, count=count))
-        return True
+        return data, at, end, count
 
     def _on_inval_all_pixmaps(self, message: display.InvalAllPixmaps) -> None:
         event = DisplayMessage(key=self.key, message=message)

@@ -53,6 +53,16 @@ class Framing:
         self._own()
         return 0
 
+    def give_back_torso(self, most: int) -> int:
+        """`give_back`, if nothing is left but a part of a message that goes back; -1 if not."""
+        left = len(self.buffer) - self.start
+        if left >= (MINI if self.mini else FULL).size:
+            missing = self._missing()
+            if missing <= 0 or left + missing >= most:
+                return -1
+        self.buffer, self.start = b"", 0
+        return left
+
     def feed(self, data: bytes | bytearray | memoryview) -> None:
         """Take in what came from the socket."""
         if self._later:

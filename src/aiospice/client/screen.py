@@ -224,6 +224,12 @@ class Screen:
         return self.primary is not None and (self.marked or self._drawn_on_primary)
 
     @property
+    def restless(self) -> bool:
+        """Something has to be decoded or waited for, or a video is there, which has a clock."""
+        waits = self.needs_glz is not None or self.backlog.messages > 0
+        return waits or self._videos is not None or len(self._reader.wanted) > 0
+
+    @property
     def size(self) -> tuple[int, int]:
         """Width and height of what is shown, in pixels; (0, 0) when there is nothing."""
         if self.primary is None:
@@ -338,17 +344,16 @@ class Screen:
 
     def _take_in(self, item: Waiting | Run) -> list[Event]:
         events: list[Event] = []
-        if self.backlog:
+        if self.backlog.messages:
             self.backlog.add(item)
         else:
             events = self._do(item)
-        self._look_ahead()
+        if self.backlog.messages:
+            self._look_ahead()
         return events
 
     def _look_ahead(self) -> None:
         """Have images decoded that will be needed soon."""
-        if not self.backlog:
-            return
         for waiting in self.backlog.ahead():
             if not self._tell_videos(waiting, early=True):
                 return

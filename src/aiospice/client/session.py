@@ -132,6 +132,9 @@ class ClientSession(WithAgent, Waiting, Moving):
         self._image_deadlines: dict[tuple[int, int], float] = {}
         self._looking_at_waits = False
         self._clock = 0.0
+        #: The channel on which the last call of `received_lent` did nothing but draw, if it was
+        #: like that: there may be events, and answers of this channel, and nothing else is new.
+        self.drew: DisplayChannel | None = None
 
     # -- calls of the shell --------------------------------------------------------------------
 
@@ -180,18 +183,49 @@ class ClientSession(WithAgent, Waiting, Moving):
         Returns how many of the last bytes weren't taken, fewer than ``most``: they are to come
         again, before what follows them.
         """
+        self.drew = None
         link = self.links.get(connection)
         if link is not None and self.at.get(link.key) == connection:
             channel = self.channels[link.key]
             framing = channel.framing
-            if channel.phase is ChannelPhase.OPEN and not channel.waits and framing.drained:
+            if channel.between_messages:
                 self._clock = now
                 framing.lend(view)
+                if link.key[0] == 2 and not link.paused:
+                    left = self._draw_lent(channel, most, now)  # type: ignore[arg-type]
+                    if left >= 0:
+                        return left
                 self._deliver(channel, channel.receive(b"", now), now)
                 reads_on = channel.framing is framing and channel.phase is ChannelPhase.OPEN
                 return framing.give_back(most if reads_on and not channel.waits else 0)
         self.received(connection, view, now)
         return 0
+
+    def _draw_lent(self, channel: DisplayChannel, most: int, now: float) -> int:
+        """Draw what comes first of what was lent.
+
+        Returns what `Framing.give_back` does; -1 if there is more to do than drawing.
+        """
+        screen = self.screens.get(channel.key[1])
+        run = None if screen is None or screen.restless else channel.next_run()
+        if screen is None or run is None:
+            return -1
+        screen.tick(now, self._server_clock(now))
+        try:
+            events = screen.apply_batch(*run)
+        except RemoteProtocolError as error:
+            self._broken_off(channel, error)
+            return -1
+        self._events += events
+        if screen.restless or self._image_deadlines:
+            self._drawn(screen, [], now)
+            return -1
+        if self._somebody_waits():
+            return -1
+        left = channel.framing.give_back_torso(most)
+        if left >= 0:
+            self.drew = channel
+        return left
 
     def closed(self, connection: int, error: AiospiceError | None, now: float) -> None:
         """A connection could not be opened, or is gone; None: the peer closed it in order."""
@@ -446,9 +480,7 @@ class ClientSession(WithAgent, Waiting, Moving):
                 else:
                     handler(self, channel, event, now)
             except RemoteProtocolError as error:
-                error.where = error.where or channel.name
-                channel.error = error
-                channel.phase = ChannelPhase.CLOSED
+                self._broken_off(channel, error)
                 break
         self._answer()
         if self.phase is SessionPhase.CLOSED or self.channels.get(channel.key) is not channel:
@@ -459,6 +491,12 @@ class ClientSession(WithAgent, Waiting, Moving):
         self._after_channel(channel, now)
         self._limit_parked(channel)
         self._look_at_waits(now)
+
+    def _broken_off(self, channel: ClientChannel, error: RemoteProtocolError) -> None:
+        """What a channel has brought can't be acted on: it ends."""
+        error.where = error.where or channel.name
+        channel.error = error
+        channel.phase = ChannelPhase.CLOSED
 
     def _on_session_started(
         self, channel: ClientChannel, event: SessionStarted, now: float
@@ -537,7 +575,7 @@ class ClientSession(WithAgent, Waiting, Moving):
         self._drawn(screen, screen.go_on(), now)
 
     def _server_clock(self, now: float) -> int:
-        main_channel = self.main_channel()
+        main_channel: Any = self.channels.get(MAIN)
         return 0 if main_channel is None else main_channel.clock(now)
 
     def _report(self, screen: Screen) -> None:

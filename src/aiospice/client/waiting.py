@@ -39,6 +39,13 @@ class Waiting:
                 if key in self.channels:
                     self._connection_lost(self.channels[key], error, now)
 
+    def _somebody_waits(self) -> bool:
+        """Whether a channel waits for another one, or a display for an image of another one."""
+        for channel in self.channels.values():
+            if channel.waits:
+                return True
+        return any(screen.needs_glz is not None for screen in self.screens.values())
+
     def _next_released(self, now: float) -> ClientChannel | None:
         """A channel that need not wait any longer; the others get a limit."""
         if not self._wait_deadlines and not any(
