@@ -46,14 +46,18 @@ _DEVICES = (9, 10, 11)
 class _Listener(EventQueue):
     """One reader of events."""
 
+    #: A merged event that nobody else has, so that it may grow while it is in the queue.
+    own: Event | None = None
+
     def put(self, event: Event) -> None:
-        last = self.queue[-1] if self.queue else None
-        if type(event).__name__ == "ScreenChanged" and type(last) is type(event):
-            merged = _merged(last, event)
-            if merged is not None:
-                self.queue[-1] = merged
-                return
-        super().put(event)
+        last: Any = self.queue[-1] if self.queue else None
+        grows = type(last) is type(event) and type(event).__name__ == "ScreenChanged"
+        if not grows or last.display != event.display:  # type: ignore[attr-defined]
+            super().put(event)
+            return
+        if last is not self.own:
+            self.own = self.queue[-1] = last = last.replace()
+        _widen(last.__dict__, event)
 
 
 def _warn_if_slow() -> None:
@@ -72,18 +76,15 @@ def _is_display(event: Any) -> bool:
     return bool(event.key[0] == 2)
 
 
-def _merged(first: Any, second: Any) -> Event | None:
-    """Two changes of one screen as one: their common box."""
-    if first.display != second.display:
-        return None
-    left, top = min(first.x, second.x), min(first.y, second.y)
-    right = max(first.x + first.width, second.x + second.width)
-    bottom = max(first.y + first.height, second.y + second.height)
-    merged: Event = type(first)(
-        display=first.display, x=left, y=top, width=right - left, height=bottom - top
-    )
-    merged.stamp(second.at)
-    return merged
+def _widen(first: dict[str, Any], second: Any) -> None:
+    """Make a change of a screen that of the common box with a later one."""
+    x, y, right, bottom = first["x"], first["y"], second.x + second.width, second.y + second.height
+    far, low = x + first["width"], y + first["height"]
+    first["x"] = left = x if x < second.x else second.x
+    first["y"] = top = y if y < second.y else second.y
+    first["width"] = (right if right > far else far) - left
+    first["height"] = (bottom if bottom > low else low) - top
+    first["at"] = second.at
 
 
 class Session:
@@ -588,12 +589,14 @@ class Session:
     # -- waiting -----------------------------------------------------------------------------------
 
     def _progress(self) -> None:
-        for reader in self._device_readers():
-            reader.look()
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+        if self._ports or self._cards:
+            for reader in self._device_readers():
+                reader.look()
+        if self._waiters:
+            waiters, self._waiters = self._waiters, []
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
 
     async def _wait(self) -> None:
         waiter = asyncio.get_running_loop().create_future()

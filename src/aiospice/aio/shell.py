@@ -137,7 +137,7 @@ class Shell:
         self._arm()
         self.on_progress()
 
-    def _drew(self, wire: _Wire, channel: ClientChannel) -> None:
+    def _drew(self, wire: _Wire, channel: ClientChannel, now: float) -> None:
         """What a turn has to do when nothing has happened but drawing, which is most of them.
 
         No other connection has anything new to send then, and no timer is another one.
@@ -148,9 +148,8 @@ class Shell:
         if core._events:
             self._running, self._again = True, False
             try:
-                at = self._epoch + self._loop.time()
                 for event in core.events():
-                    event.stamp(at)
+                    event.stamp(self._epoch + now)
                     self._on_event(event)
             finally:
                 self._running = False
@@ -312,11 +311,12 @@ class Shell:
             self._received(number, bytes(view))
             return 0
         core = self.core
-        left = core.received_lent(number, view, LENT_MOST, self._loop.time())
+        now = self._loop.time()
+        left = core.received_lent(number, view, LENT_MOST, now)
         if core.drew is None or core._effects:
             self.turn()
         else:
-            self._drew(self._wires[number], core.drew)
+            self._drew(self._wires[number], core.drew, now)
         return left
 
     def _writable(self, number: int) -> None:

@@ -451,11 +451,14 @@ def run(data, at, end, surfaces, primary, reader, slow):
             if surface_id != known:
                 surface = surfaces.get(surface_id)
                 known = -1
-                if surface is not None and surface.format in (32, 96) and surface.is_tight:
-                    target = surface.data
+                if surface is not None and surface.format in (32, 96):
                     width = surface.width
                     height = surface.height
-                    known = surface_id
+                    # What `Pixels.is_tight` asks, without the calls.
+                    tight = surface.offset == 0 and surface.stride == width * 4
+                    if tight and len(surface.data) == width * 4 * height:
+                        target = surface.data
+                        known = surface_id
             if known < 0:
                 pass
             elif number == _DRAW_FILL:

@@ -315,7 +315,12 @@ class Screen:
 
         Raises as `apply` does, and `DecodeError`; what came before the bad message is done then.
         """
-        return self._take_in(Run(data, count, at, end))
+        if self.backlog.messages:
+            return self._take_in(Run(data, count, at, end))
+        events = self._run(data, at, end, count)
+        if self.backlog.messages:
+            self._look_ahead()
+        return events
 
     def take_jobs(self) -> list[tuple[int, DecodeJob | Job]]:
         """What is to be decoded elsewhere, each once: a number for `computed`, and the job."""
@@ -373,7 +378,7 @@ class Screen:
     def _do(self, item: Waiting | Run) -> list[Event]:
         """Carry out what comes first, or put it back."""
         if isinstance(item, Run):
-            return self._run(item)
+            return self._run(item.data, item.at, item.end, item.count)
         events = self._try(item)
         if self._stuck is not None:
             self.backlog.put_back(item)
@@ -411,7 +416,9 @@ class Screen:
             error.where = error.where or f"display:{self.id}"
             raise
 
-    def _run(self, item: Run) -> list[Event]:
+    def _run(
+        self, data: bytes | bytearray | memoryview, at: int, end: int, count: int
+    ) -> list[Event]:
         events: list[Event] = []
         self._stuck = None
 
@@ -423,11 +430,11 @@ class Screen:
                     return STOP
             return -1 if self.primary is None else self.primary
 
-        changes = run(item.data, item.at, item.end, self.surfaces, self.primary, self._reader, one)
+        changes = run(data, at, end, self.surfaces, self.primary, self._reader, one)
         self.draws += changes.draws
         self.pixels += changes.pixels
-        if changes.count < item.count:
-            self.backlog.put_back(Run(item.data, item.count - changes.count, changes.at, item.end))
+        if changes.count < count:
+            self.backlog.put_back(Run(data, count - changes.count, changes.at, end))
         if self._stuck is not None:
             self.backlog.put_back(self._stuck)
         box = changes.box

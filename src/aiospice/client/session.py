@@ -207,7 +207,7 @@ class ClientSession(WithAgent, Waiting, Moving):
         Returns what `Framing.give_back` does; -1 if there is more to do than drawing.
         """
         screen = self.screens.get(channel.key[1])
-        run = None if screen is None or screen.restless else channel.next_run()
+        run = None if screen is None else channel.next_run()
         if screen is None or run is None:
             return -1
         screen.tick(now, self._server_clock(now))
@@ -216,10 +216,10 @@ class ClientSession(WithAgent, Waiting, Moving):
         except RemoteProtocolError as error:
             self._broken_off(channel, error)
             return -1
-        self._events += events
         if screen.restless or self._image_deadlines:
-            self._drawn(screen, [], now)
+            self._drawn(screen, events, now)
             return -1
+        self._events += events
         if self._somebody_waits():
             return -1
         left = channel.framing.give_back_torso(most)
@@ -255,7 +255,7 @@ class ClientSession(WithAgent, Waiting, Moving):
 
     def wants_to_send(self, connection: int) -> bool:
         """Whether `take` would give something now."""
-        link = self._any_link(connection)
+        link = self.links.get(connection) or self._any_link(connection)
         if link is None or link.stage in (LinkStage.OPENING, LinkStage.CLOSED):
             return False
         if link.wants_to_send:
@@ -268,7 +268,7 @@ class ClientSession(WithAgent, Waiting, Moving):
 
     def take(self, connection: int) -> bytes:
         """The next bytes for a connection, at most one message; b"" if there are none now."""
-        link = self._any_link(connection)
+        link = self.links.get(connection) or self._any_link(connection)
         if link is None or link.stage in (LinkStage.OPENING, LinkStage.CLOSED):
             return b""
         if self.at.get(link.key) == connection:

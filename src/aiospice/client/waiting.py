@@ -41,10 +41,15 @@ class Waiting:
 
     def _somebody_waits(self) -> bool:
         """Whether a channel waits for another one, or a display for an image of another one."""
+        for screen in self.screens.values():
+            if screen.needs_glz is not None:
+                return True
         for channel in self.channels.values():
             if channel.waits:
-                return True
-        return any(screen.needs_glz is not None for screen in self.screens.values())
+                break
+        else:
+            return False
+        return True
 
     def _next_released(self, now: float) -> ClientChannel | None:
         """A channel that need not wait any longer; the others get a limit."""
