@@ -192,6 +192,8 @@ class CharDevice:
     def start(self) -> None:
         """The machine runs."""
         self.running = True
+        for client in self.clients.values():
+            self._give_back(client, 0)
 
     def stop(self) -> None:
         """The machine stands still: nothing is read or written until `start`."""
@@ -424,7 +426,8 @@ class CharDevice:
 
     def _give_back(self, client: DeviceClient, price: int) -> None:
         client.free += price
-        if client.free >= self.rules.interval:
+        # While the machine stands still, so that a hand-over knows which tokens were told.
+        if client.free >= self.rules.interval and self.running:
             client.tokens += client.free
             self._events.append(TokensReturned(client.id, client.free))
             client.free = 0

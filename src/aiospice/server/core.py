@@ -11,9 +11,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from aiospice.channels.framing import Framing
+from aiospice.channels.server.base import ServerPhase
 from aiospice.channels.server.vmc import DeviceServer
 from aiospice.effects import Close, Compute, Pause, Resume, ServerEffect
 from aiospice.errors import AiospiceError, RemoteProtocolError, SpiceTimeout
+from aiospice.server.arriving import Arriving
 from aiospice.server.connection import Connection
 from aiospice.server.events import (
     ClientConnected,
@@ -23,7 +25,6 @@ from aiospice.server.events import (
 )
 from aiospice.server.links import Links, Ticket
 from aiospice.server.machine import Machine
-from aiospice.server.serving import Serving
 from aiospice.server.session import ServerSession, capabilities, channel_class
 from aiospice.wire.channels import ChannelType
 from aiospice.wire.common import LinkCode
@@ -48,12 +49,12 @@ SILENT_TIMES = 4
 NO_PONG = "it doesn't answer pings"
 
 
-class ServerCore(Serving, Links):
+class ServerCore(Arriving, Links):
     """See the module's text."""
 
     def __init__(self, config: ServerConfig, crypto: ServerCrypto) -> None:
         Links.__init__(self, config, crypto)
-        Serving.__init__(self, config, Machine())
+        Arriving.__init__(self, config, Machine())
         self._tick_at: float | None = None
         #: The connection whose messages are being handled: what they change waits for their end.
         self._handling = 0
@@ -172,6 +173,8 @@ class ServerCore(Serving, Links):
                 continue
             channel = connection.channel
             assert channel is not None
+            if channel.phase is not ServerPhase.OPEN:
+                continue  # it moves, which has limits of its own
             if not channel.wants_to_send:
                 connection.stuck_since = None
             elif connection.stuck_since is None:
@@ -191,7 +194,7 @@ class ServerCore(Serving, Links):
 
     def _tick_session(self, session: ServerSession) -> None:
         main = session.channels.get((1, 0))
-        if main is None:
+        if main is None or main.phase is not ServerPhase.OPEN or session.leaving:
             return
         pinged = main.pinged_at
         if pinged is not None and self._now - pinged > self.config.limits.silence:
@@ -219,13 +222,15 @@ class ServerCore(Serving, Links):
 
     def _ticket_of(self, client: int) -> tuple[str | None] | None:
         session = self.sessions.get(client)
-        return None if session is None else (session.ticket,)
+        return self._arriving_ticket(client) if session is None else (session.ticket,)
 
     def _judge(self, connection: Connection, asked: LinkRequested) -> tuple[int, str]:
         key = (asked.channel_type, asked.channel_id)
         if asked.channel_type == ChannelType.MAIN:
-            if asked.connection_id:
+            if asked.connection_id and not self._arrival_judged(asked):
                 return LinkCode.BAD_CONNECTION_ID, "session-not-expected"
+            if self.source.moved:
+                return LinkCode.ERROR, "machine-moved"
             if asked.channel_id:
                 return LinkCode.CHANNEL_NOT_AVAILABLE, "no-such-channel"
             if self.sessions and self.config.on_second_client == "refuse":
@@ -253,7 +258,7 @@ class ServerCore(Serving, Links):
         channel = kind(key, Framing(asked.channel_type, link.mini_header), asked.channel_caps)
         connection.channel = channel
         if asked.channel_type == ChannelType.MAIN:
-            session = self._new_session(connection, link)
+            session = self._new_session(connection, link, asked.connection_id)
         else:
             session = self.sessions[asked.connection_id]
         # What the link still has to send goes out ahead of the channel's first message.
@@ -265,22 +270,31 @@ class ServerCore(Serving, Links):
                 client=session.id, channel=channel.name, peer=connection.peer.address
             )
         )
-        self._begin(session, channel)
+        if asked.connection_id and (channel.key == (1, 0) or session.id in self.target.arrivals):
+            self._link_arrival(session, channel)
+        else:
+            self._begin(session, channel)
         self._wants(connection)
         if link.trailing:
             self._channel_received(connection, link.trailing)
 
-    def _new_session(self, connection: Connection, link: LinkServer) -> ServerSession:
+    def _new_session(
+        self, connection: Connection, link: LinkServer, number: int = 0
+    ) -> ServerSession:
+        """A session begins, or arrives with the number that it had."""
+        arrives = number > 0
         if self.config.on_second_client == "takeover":
             for other in list(self.sessions.values()):
-                self.disconnect(other.id, "another client took over", self._now)
-        number = 0
+                if not (arrives and other.id in self.target.arrivals):
+                    self.disconnect(other.id, "another client took over", self._now)
         while not number or number in self.sessions:
             number = int.from_bytes(self._crypto.random_bytes(4), "little")
-        self.ticket.used = True
-        ticket = self.ticket.password
+        own = self._arriving_ticket(number) if arrives else None
+        self.ticket.used = self.ticket.used or own is None
+        ticket = self.ticket.password if own is None else own[0]
         session = ServerSession(number, connection.peer.address, link.username, ticket, self._now)
         self.sessions[number] = session
+        self.source.joined(number)
         self._events.append(ClientConnected(client=number, peer=session.peer, user=session.user))
         return session
 
@@ -300,6 +314,8 @@ class ServerCore(Serving, Links):
         channel, session = connection.channel, self.sessions.get(connection.client)
         if channel is None or session is None:
             return
+        if data and channel.phase is ServerPhase.PARKED:
+            self._touched(session, channel.key)
         before, self._handling = self._handling, connection.number
         try:
             for event in channel.receive(data, self._now):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from aiospice.channels.server.base import ServerPhase
 from aiospice.channels.server.main import AgentPiece, AgentStarted, AgentTokens, MainServer
 from aiospice.channels.server.smartcard import CardWritten
 from aiospice.channels.server.vmc import (
@@ -271,7 +272,7 @@ class Devices:
     def _fill(self, session: ServerSession, channel: Any, low: int | None = _LOW) -> None:
         """Take from the device what the channel can have, until ``low`` bytes wait in it."""
         device = self.agent if channel.key == MAIN else self.devices.get(channel.key)
-        if device is None:
+        if device is None or channel.phase is not ServerPhase.OPEN:
             return
         while low is None or channel.queued_bytes < low:
             piece = device.core.take(session.id, self._now)

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from aiospice.server.held import Held
     from aiospice.server.videos import Videos
 
-__all__ = ["MAX_SURFACES", "SURFACE_BYTES", "Display", "Head"]
+__all__ = ["MAX_SURFACES", "SURFACE_BYTES", "Display", "DisplayState", "Head"]
 
 #: Off-screen surfaces of one display, and bytes of all of its surfaces.
 MAX_SURFACES = 1024
@@ -62,6 +62,13 @@ class Head(NamedTuple):
     y: int
     width: int
     height: int
+
+
+class DisplayState(NamedTuple):
+    """What a display shows: width, height, alpha and pixels of each surface, and the monitors."""
+
+    surfaces: dict[int, tuple[int, int, bool, bytes]]
+    heads: tuple[Head, ...]
 
 
 class Display:
@@ -285,6 +292,47 @@ class Display:
             if other is not held and other.waiting:
                 self.woken.append(other)
                 other.pump(now)
+
+    # -- moving ----------------------------------------------------------------------------------
+
+    def freeze(self) -> DisplayState:
+        """What the display shows, for another server. All of it is published first."""
+        for surface in self.surfaces.values():
+            surface.changed(surface.whole)
+        return DisplayState(
+            {
+                surface.id: (surface.width, surface.height, surface.alpha, bytes(surface.pixels))
+                for surface in self.surfaces.values()
+            },
+            self.heads,
+        )
+
+    def thaw(self, state: DisplayState) -> None:
+        """Show what a display of another server showed; see `Held.arrival` for its clients."""
+        found: dict[int, Surface] = {}
+        for id, (width, height, alpha, pixels) in state.surfaces.items():
+            surface = self.surfaces.get(id)
+            if surface is None or (surface.width, surface.height) != (width, height):
+                check_surface(width, height)
+                surface = Surface(id, width, height, alpha)
+            surface.pixels[:] = pixels
+            surface.alpha = alpha
+            found[id] = surface
+        self.surfaces = found
+        self.heads = state.heads
+        self.heads_version += 1
+        self.videos = None
+        self._hints.clear()
+        self._shots.clear()
+        self._resized = self._heads_changed = False
+        self.published = {}
+        for surface in found.values():
+            surface.damage, surface.fresh = [], False
+            if self.helds:
+                surface.show()
+                self.published[surface.id] = surface
+        for held in self.helds:
+            held.rebased()
 
     # -- from pixels to operations ---------------------------------------------------------------
 

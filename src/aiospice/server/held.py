@@ -64,6 +64,7 @@ from aiospice.wire.caps import DisplayCap
 if TYPE_CHECKING:
     from aiospice.channels.events import Event
     from aiospice.channels.server.display import DisplayServer
+    from aiospice.server.arrival import Arrival
     from aiospice.server.config import ServerConfig
     from aiospice.server.frames import Display
 
@@ -133,6 +134,8 @@ class Held(Sending):
         self._inline = 0
         self._hurry = False
         self._refine_at: float | None = None
+        #: On a target: what has happened since the machine came, until the client does.
+        self.arrival: Arrival | None = None
         #: Its number among all clients that the display has had.
         self.number = display.attach(self)
         if channel.init is not None:
@@ -152,6 +155,7 @@ class Held(Sending):
     def _begin(self, init: messages.Init) -> None:
         """The client has said what it has room for."""
         self.caches.announced(init.pixmap_cache_size, init.glz_dictionary_window_size)
+        self.caches.ids = (init.pixmap_cache_id, init.glz_dictionary_id)
         channel = self.channel
         channel.start_acks(ACK_WINDOW)
         self.line.began(channel, self._now)
@@ -243,6 +247,8 @@ class Held(Sending):
     def resized(self, now: float) -> None:
         """The screen has another size: all that was to be drawn on it is void."""
         if not self.started:
+            if self.arrival is not None:
+                self.arrival.resized()
             return
         self._collapse()
         screen = self.display.published[0]
@@ -251,9 +257,23 @@ class Held(Sending):
         self._state_due = True
         self.streams.close()
 
+    def rebased(self) -> None:
+        """The machine has come from another server: all is as it was there."""
+        if self.arrival is not None:
+            self.arrival.rebase()
+        elif self.started:  # a client that was here before it
+            self._collapse()
+            self._gone += [id for id, plane in self.planes.items() if id and plane.created]
+            surfaces = self.display.published.values()
+            self.planes = {each.id: Plane(each.width, each.height, each.alpha) for each in surfaces}
+            self._marked = False
+            self._state_due = True
+
     def take(self, operations: list[Operation], now: float) -> None:
         """What has happened on the display: do it, or note that it wasn't done."""
         if not self.started:
+            if self.arrival is not None:
+                self.arrival.take(operations)
             return
         self._now = now
         if self.in_step(now):

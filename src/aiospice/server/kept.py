@@ -31,6 +31,14 @@ class ClientCaches:
         self.limit = 0
         #: Pixels of the client's GLZ window.
         self.window = 0
+        #: What the client calls its caches, as it told or as a record says; None before that.
+        self.ids: tuple[int, int] | None = None
+        #: On a source: the first record has said that the target empties the cache.
+        self.frozen = False
+        #: On a target: which channel empties the cache, and with which of its messages. Until then
+        #: nothing may be kept. None for sessions that began here.
+        self.awaits_clearing = False
+        self.cleared_by: tuple[int, int] | None = None
         self._glz: GlzDictionary | None = None
         self._glz_owner: int | None = None
 
@@ -53,6 +61,18 @@ class ClientCaches:
             self._glz = GlzDictionary(min(self.window, MAX_GLZ_PIXELS))
         self._glz_owner = channel
         return self._glz
+
+    @property
+    def next_glz(self) -> int:
+        """The number of the next GLZ image."""
+        return 0 if self._glz is None else self._glz.next_id
+
+    def go_on(self, next_glz: int) -> None:
+        """The session comes from another server, whose last GLZ image had the number before."""
+        if self._glz is None and next_glz and self.window:
+            from aiospice.codecs.glz import GlzDictionary
+
+            self._glz = GlzDictionary(min(self.window, MAX_GLZ_PIXELS), next_glz)
 
     def released(self, held: Held) -> None:
         """A channel is closed."""

@@ -91,7 +91,7 @@ class Sending:
         self.channel.send_body(draw.DrawCopy.number, body)
 
     def _worth_keeping(self, picture: Picture, key: int) -> bool:
-        if picture.size < _KEEP_LEAST or self.images.has(key):
+        if picture.size < _KEEP_LEAST or self.images.has(key) or self.caches.awaits_clearing:
             return False
         seen = self.images.seen(key)
         return seen or (not picture.picture and picture.size <= _KEEP_AT_ONCE)

@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from aiospice.server.machine import Machine
     from aiospice.server.session import ServerSession
 
-__all__ = ["Serving"]
+__all__ = ["PASSED_ON", "Serving"]
 
 Key = tuple[int, int]
 
@@ -63,7 +63,8 @@ Key = tuple[int, int]
 #: arrive (``MM_TIME_DELTA`` in spice-server ``server/reds.h``).
 LATENCY = 400
 
-_PASSED_ON = (KeyChanged, ButtonChanged, PointerPlaced, MouseMoved, LocksRequested)
+#: What clients do to the guest.
+PASSED_ON = (KeyChanged, ButtonChanged, PointerPlaced, MouseMoved, LocksRequested)
 
 
 class Serving(Devices):
@@ -100,6 +101,10 @@ class Serving(Devices):
     def clock(self) -> int:
         """The multimedia clock, ms."""
         return int(self._now * 1000) & 0xFFFFFFFF
+
+    def client_time(self) -> int:
+        """The multimedia clock as clients have it, ms."""
+        return (self.clock() - LATENCY) & 0xFFFFFFFF
 
     def _wants(self, connection: Connection) -> None:
         self._wanting[connection.number] = None
@@ -138,7 +143,7 @@ class Serving(Devices):
             supported_mouse_modes=machine.mouse_modes,
             mouse_mode=machine.mouse_mode,
             agent_tokens=self._agent_window(),
-            time=(self.clock() - LATENCY) & 0xFFFFFFFF,
+            time=self.client_time(),
         )
         session.agent_told = self.agent.opened
         if caps.has(channel.client_caps, MainCap.NAME_AND_UUID):
@@ -188,7 +193,7 @@ class Serving(Devices):
     def _handle(self, session: ServerSession, channel: ServerChannel, event: Event) -> None:
         if isinstance(event, (PointerPlaced, ButtonChanged)) and self._point(event):
             return
-        if isinstance(event, _PASSED_ON):
+        if isinstance(event, PASSED_ON):
             self._events.append(event)
         elif isinstance(event, AttachRequested) and isinstance(channel, MainServer):
             offered = (key for key in self.keys() - {(1, 0)} if not self.taken(key))

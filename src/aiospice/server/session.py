@@ -33,7 +33,12 @@ _CLASSES = {
 }
 
 _CAPS: dict[int, tuple[int, ...]] = {
-    1: (MainCap.NAME_AND_UUID, MainCap.AGENT_CONNECTED_TOKENS),
+    1: (
+        MainCap.SEMI_SEAMLESS_MIGRATE,
+        MainCap.NAME_AND_UUID,
+        MainCap.AGENT_CONNECTED_TOKENS,
+        MainCap.SEAMLESS_MIGRATE,
+    ),
     2: (
         DisplayCap.MONITORS_CONFIG,
         DisplayCap.STREAM_REPORT,
@@ -89,6 +94,8 @@ class ServerSession:
         #: Main has been told of an agent, and the client took up with it.
         self.agent_told = False
         self.pinged_at = now
+        #: It has been told to go to the machine's new server.
+        self.leaving = False
 
     def add(self, connection: Connection, channel: ServerChannel) -> None:
         """A channel is open."""

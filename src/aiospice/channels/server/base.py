@@ -1,4 +1,4 @@
-"""An open channel, server end: what all channels have in common.
+"""A channel, server end: what all channels have in common.
 
 `ServerChannel` queues what is to be sent, cuts what comes into messages, counts what the client
 has acknowledged, and measures the way there and back. Facts: spice-server
@@ -20,16 +20,24 @@ from aiospice.channels.unused import CountsUnused
 from aiospice.errors import AiospiceError, RemoteProtocolError
 from aiospice.wire import common
 from aiospice.wire.channels import channel_name
+from aiospice.wire.handover import RECORDS
 from aiospice.wire.header import pack_header, read_sub_messages
 from aiospice.wire.message import CLIENT, Message
-from aiospice.wire.registry import find
+from aiospice.wire.registry import find, message_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from aiospice.channels.base import Key
 
-__all__ = ["ASKED_LIMIT", "TOGETHER", "ServerChannel", "ServerPhase"]
+__all__ = [
+    "ASKED_LIMIT",
+    "TOGETHER",
+    "FlushMarked",
+    "RecordArrived",
+    "ServerChannel",
+    "ServerPhase",
+]
 
 #: Messages up to this number are of the base channel.
 _BASE_LAST = 100
@@ -37,6 +45,8 @@ _BASE_LAST = 100
 ASKED_LIMIT = 1_000
 #: Messages leave together until so many bytes are reached: each write to a socket costs.
 TOGETHER = 16 << 10
+#: Bytes that may wait on a channel that is yet to begin.
+PARKED_LIMIT = 256 << 10
 #: Pings that are under way; an older one that isn't answered is forgotten.
 _PINGS = 4
 #: Kinds of unknown and unused messages that are counted by name; a client can't make more.
@@ -44,10 +54,33 @@ _COUNTED = 64
 
 
 class ServerPhase(Enum):
-    """Whether a channel still takes part."""
+    """Whether a channel takes part, and where it is while its session moves."""
 
     OPEN = "open"
+    #: On a target: it isn't begun. Nothing is sent, and what comes waits.
+    PARKED = "parked"
+    #: On a target: the first message must be the record of the source.
+    WAITING = "waiting for its record"
+    #: On a source: MIGRATE is the last that is sent, but for the record.
+    MIGRATING = "migrating"
     CLOSED = "closed"
+
+
+class FlushMarked(Event):
+    """The client has sent all that it sends to the source: the record can be made."""
+
+
+class RecordArrived(Event):
+    """A client hands over the source's record. The channel is parked until `ServerChannel.unpark`.
+
+    Nothing of it has been looked at but its size.
+    """
+
+    data: bytes
+
+
+#: Messages are cut and looked at.
+_READING = (ServerPhase.OPEN, ServerPhase.WAITING, ServerPhase.MIGRATING)
 
 
 class ServerChannel(CountsUnused):
@@ -55,6 +88,8 @@ class ServerChannel(CountsUnused):
 
     #: What to do with each message above 100, by its number.
     handlers: ClassVar[dict[int, str]] = {}
+    #: Messages that may come before the record of a hand-over.
+    before_record: ClassVar[frozenset[int]] = frozenset((common.ClientMigrateData.number,))
     #: The largest body in bytes that a client may send.
     limit: ClassVar[int] = 64 << 10
 
@@ -91,6 +126,10 @@ class ServerChannel(CountsUnused):
         self._ping_id = 0
         self._events: list[Event] = []
         self._now = 0.0
+        #: On a source: the flags of MIGRATE, and whether the client's mark has come.
+        self.migrate_flags = 0
+        self.flushed = False
+        self._limit_before = 0
 
     # -- out ---------------------------------------------------------------------------------
 
@@ -101,8 +140,11 @@ class ServerChannel(CountsUnused):
     def send_body(self, number: int, body: bytes) -> None:
         """Queue a message whose body is packed already, so that clients can share it."""
         if self.phase is ServerPhase.OPEN:
-            self._queue.append((number, body))
-            self.queued_bytes += len(body)
+            self._put(number, body)
+
+    def _put(self, number: int, body: bytes) -> None:
+        self._queue.append((number, body))
+        self.queued_bytes += len(body)
 
     def answer(self, message: Message) -> None:
         """Queue what a client has asked for; a client that asks and doesn't read is closed."""
@@ -120,7 +162,7 @@ class ServerChannel(CountsUnused):
     @property
     def wants_to_send(self) -> bool:
         """Whether `take` would give something now."""
-        return bool(self._queue) and self.phase is ServerPhase.OPEN
+        return bool(self._queue) and self.phase is not ServerPhase.CLOSED
 
     def take(self) -> bytes:
         """The next message with its header, b"" if there is none; small ones come together."""
@@ -207,6 +249,39 @@ class ServerChannel(CountsUnused):
         """The time of `next_wake` has come."""
         self._now = now
 
+    # -- moving --------------------------------------------------------------------------------
+
+    def migrate(self, flags: int) -> None:
+        """Have the channel leave for the target (`common.MigrateFlags`), behind all that waits."""
+        self.send(common.Migrate(flags=flags))
+        if self.phase is ServerPhase.OPEN:
+            self.phase = ServerPhase.MIGRATING
+            self.migrate_flags = flags
+            self._pings.clear()
+
+    def send_record(self, data: bytes) -> None:
+        """The answer to the client's mark, and the last message of all."""
+        if self.phase is ServerPhase.MIGRATING:
+            self._put(common.MigrateData.number, data)
+
+    def expect_record(self) -> None:
+        """The channel goes on with the record that the client brings, or not at all."""
+        kind = RECORDS[self.key[0]]
+        self._limit_before = self.framing.limit
+        self.framing.limit = max(kind.limit, self.framing.limit)
+        self.phase = ServerPhase.WAITING
+
+    def park(self) -> None:
+        """The channel begins later, by `unpark`."""
+        self.phase = ServerPhase.PARKED
+
+    def unpark(self) -> None:
+        """A channel that was parked, or whose record has come, takes part from now on."""
+        if self.phase is ServerPhase.PARKED:
+            self.framing.limit = self._limit_before or self.framing.limit
+            self._limit_before = 0
+            self.phase = ServerPhase.OPEN
+
     # -- in ----------------------------------------------------------------------------------
 
     def receive(self, data: bytes | bytearray | memoryview, now: float) -> list[Event]:
@@ -218,11 +293,15 @@ class ServerChannel(CountsUnused):
         if data:
             self.framing.feed(data)
         try:
-            while self.phase is ServerPhase.OPEN and not self.reading_paused:
+            while self.phase in _READING and not self.reading_paused:
                 frame = self.framing.next()
                 if frame is None:
                     break
                 self._frame(*frame)
+            if self.phase is ServerPhase.PARKED and self.framing.buffered > PARKED_LIMIT:
+                raise RemoteProtocolError(
+                    f"{self.framing.buffered} bytes for a channel that is yet to begin"
+                )
         except AiospiceError as error:
             self.fail(error)
         events, self._events = self._events, []
@@ -245,6 +324,11 @@ class ServerChannel(CountsUnused):
 
     def _message(self, number: int, body: bytes) -> None:
         self.received += 1
+        if self.phase is ServerPhase.WAITING and number not in self.before_record:
+            raise RemoteProtocolError(
+                "came before the record of the hand-over, which has to be the first",
+                message=message_name(self.key[0], CLIENT, number),
+            )
         if number <= _BASE_LAST:
             handler = _BASE_HANDLERS.get(number)
             if handler is None:
@@ -306,14 +390,26 @@ class ServerChannel(CountsUnused):
         """A ping was answered. For subclasses that measure by them."""
 
     def _on_flush_mark(self, message: common.MigrateFlushMark) -> None:
-        raise RemoteProtocolError(
-            "nobody asked for it: no migration is in progress", message="MigrateFlushMark"
-        )
+        if self.phase is not ServerPhase.MIGRATING or not self._asked_for_mark():
+            raise RemoteProtocolError(
+                "nobody asked for it: no migration is in progress", message="MigrateFlushMark"
+            )
+        if self.flushed:
+            raise RemoteProtocolError("came a second time", message="MigrateFlushMark")
+        self.flushed = True
+        self._events.append(FlushMarked())
+
+    def _asked_for_mark(self) -> bool:
+        return bool(self.migrate_flags & common.MigrateFlags.NEED_FLUSH) and not self._queue
 
     def _on_migrate_data(self, message: common.ClientMigrateData) -> None:
-        raise RemoteProtocolError(
-            "nobody asked for a record: this server expects no session", message="ClientMigrateData"
-        )
+        if self.phase is not ServerPhase.WAITING:
+            raise RemoteProtocolError(
+                "nobody asked for a record: this server expects no session",
+                message="ClientMigrateData",
+            )
+        self.phase = ServerPhase.PARKED
+        self._events.append(RecordArrived(data=message.data))
 
     def _on_disconnecting(self, message: common.ClientDisconnecting) -> None:
         pass  # the connection will be closed

@@ -60,6 +60,17 @@ class CursorServer(ServerChannel):
         )
         self._told = (shape.unique if shape else None, position, visible and shape is not None)
 
+    def resume(self, shape: Shape | None, position: tuple[int, int], visible: bool) -> None:
+        """Begin with a client that has a cursor of the server before, and nothing cached."""
+        self._told = None
+        self.show(shape, position, visible)
+
+    def leave(self) -> None:
+        """The client is to forget what it keeps for this server."""
+        self._wanted = None
+        self.cached.clear()
+        self.send(cursor.InvalAll())
+
     def show(self, shape: Shape | None, position: tuple[int, int], visible: bool) -> None:
         """The cursor is so from now on: shape (None: none), place of its hot spot, visible."""
         self._wanted = (shape, position, visible and shape is not None)

@@ -7,17 +7,19 @@ here, so that a guest sees whole keys: ``0x1c`` for Enter, ``0xe048`` for the cu
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from aiospice.channels.base import Key
 from aiospice.channels.events import Event
 from aiospice.channels.framing import Framing
-from aiospice.channels.server.base import ServerChannel
+from aiospice.channels.server.base import ServerChannel, ServerPhase
 from aiospice.errors import RemoteProtocolError
 from aiospice.wire import inputs
+from aiospice.wire.handover import InputsRecord
 
 __all__ = [
     "ButtonChanged",
+    "HeldDown",
     "InputsServer",
     "KeyChanged",
     "LocksRequested",
@@ -30,6 +32,8 @@ __all__ = [
 _BREAK = 0x80
 #: Keys that one client may hold down at a time; no keyboard has more.
 KEYS_DOWN_LIMIT = 256
+#: Motion messages that a client may have sent without an acknowledgement.
+MOST_MOTION = 16
 
 
 class KeyChanged(Event):
@@ -72,22 +76,31 @@ class ButtonChanged(Event):
     buttons: int
 
 
+class HeldDown(NamedTuple):
+    """What a client holds down: keys in the order they went down, `inputs.Buttons`."""
+
+    keys: tuple[int, ...] = ()
+    buttons: int = 0
+    #: The first bytes of a key whose last hasn't come.
+    prefix: int = 0
+
+
 class Scancodes:
     """Puts the bytes of a keyboard together to keys. Plain data."""
 
     def __init__(self) -> None:
-        self._prefix = 0
+        self.prefix = 0
 
     def feed(self, byte: int) -> tuple[int, bool] | None:
         """Take a byte; the key (code, pressed) that it completes, or None."""
         if byte in (0xE0, 0xE1):
-            self._prefix = byte
+            self.prefix = byte
             return None
-        prefix, code, pressed = self._prefix, byte & ~_BREAK, not byte & _BREAK
+        prefix, code, pressed = self.prefix, byte & ~_BREAK, not byte & _BREAK
         if prefix == 0xE1:  # Pause: e1 1d 45, and e1 9d c5 for its end
-            self._prefix = 0xE11D if code == 0x1D else 0
+            self.prefix = 0xE11D if code == 0x1D else 0
             return None
-        self._prefix = 0
+        self.prefix = 0
         if prefix == 0xE11D:
             return (0xE11D45, pressed) if code == 0x45 else None
         if not code:
@@ -154,6 +167,32 @@ class InputsServer(ServerChannel):
                 )
         return events
 
+    # -- moving ------------------------------------------------------------------------------
+
+    def freeze(self) -> InputsRecord:
+        """The record for the target; what is held down isn't released here any more."""
+        self.keys_down.clear()
+        self.buttons = 0
+        return InputsRecord(motion_count=min(self.motion_count, MOST_MOTION))
+
+    def thaw(self, record: InputsRecord, locks: int, held: HeldDown | None) -> None:
+        """Go on where the source's record says; ``held``: what is held down, as the source knew."""
+        record.check(max_motion=MOST_MOTION)
+        if held is not None:
+            self.keys_down = dict.fromkeys(held.keys)
+            self.buttons = held.buttons
+            self._scancodes.prefix = held.prefix
+        self.locks(locks)
+        self.motion_count = record.motion_count
+        for _ in range(self.motion_count // inputs.MOTION_ACK_BUNCH):
+            self.answer(inputs.MouseMotionAck())
+        self.motion_count %= inputs.MOTION_ACK_BUNCH
+
+    @property
+    def held_down(self) -> HeldDown:
+        """What the client holds down."""
+        return HeldDown(tuple(self.keys_down), self.buttons, self._scancodes.prefix)
+
     # -- in ----------------------------------------------------------------------------------
 
     def _on_key(self, message: inputs.KeyDown | inputs.KeyUp) -> None:
@@ -184,7 +223,8 @@ class InputsServer(ServerChannel):
 
     def _moved(self) -> None:
         self.motion_count += 1
-        if self.motion_count >= inputs.MOTION_ACK_BUNCH:
+        # Once the session moves, nothing is acknowledged here any more: the target does it.
+        while self.motion_count >= inputs.MOTION_ACK_BUNCH and self.phase is ServerPhase.OPEN:
             self.motion_count -= inputs.MOTION_ACK_BUNCH
             self.answer(inputs.MouseMotionAck())
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from aiospice.channels.base import Key
 from aiospice.channels.events import Event
-from aiospice.channels.server.base import ServerChannel
+from aiospice.channels.framing import Framing
+from aiospice.channels.server.base import ServerChannel, ServerPhase
 from aiospice.errors import RemoteProtocolError
-from aiospice.wire import main
+from aiospice.wire import common, main
 from aiospice.wire.agent_stream import MAX_AGENT_DATA
 
 __all__ = [
@@ -21,6 +23,9 @@ __all__ = [
     "AttachRequested",
     "MainServer",
     "MouseModeRequested",
+    "StartRequested",
+    "TargetAnswered",
+    "WholeRequested",
 ]
 
 
@@ -52,6 +57,22 @@ class AgentTokens(Event):
     tokens: int
 
 
+class TargetAnswered(Event):
+    """The client's answer of a source's offer: number of the message."""
+
+    answer: int
+
+
+class WholeRequested(Event):
+    """A target is asked to take the session over whole; the source's migration version."""
+
+    version: int
+
+
+class StartRequested(Event):
+    """A target is asked to begin the session: nothing of it was handed over."""
+
+
 class MainServer(ServerChannel):
     """Main: session, channels, mouse mode, clock, the agent's stream."""
 
@@ -61,15 +82,31 @@ class MainServer(ServerChannel):
         main.AgentStart.number: "_on_agent_start",
         main.ClientAgentData.number: "_on_agent_data",
         main.ClientAgentToken.number: "_on_agent_token",
-        main.MigrateConnected.number: "_on_stray_answer",
-        main.MigrateConnectError.number: "_on_stray_answer",
-        main.MigrateConnectedSeamless.number: "_on_stray_answer",
-        main.ClientMigrateEnd.number: "_on_not_expected",
-        main.MigrateDstDoSeamless.number: "_on_not_expected",
+        main.MigrateConnected.number: "_on_answer",
+        main.MigrateConnectError.number: "_on_answer",
+        main.MigrateConnectedSeamless.number: "_on_answer",
+        main.ClientMigrateEnd.number: "_on_end",
+        main.MigrateDstDoSeamless.number: "_on_do_seamless",
     }
+    before_record: ClassVar[frozenset[int]] = frozenset(
+        (
+            common.ClientMigrateData.number,
+            main.ClientMigrateEnd.number,
+            main.MigrateDstDoSeamless.number,
+        )
+    )
     #: The largest message is a record of a session that moves (``SPICE_AGENT_MAX_DATA_SIZE`` times
     #: ten and headers); pieces of the agent have their own limit.
     limit: ClassVar[int] = 32 << 10
+
+    def __init__(self, key: Key, framing: Framing, client_caps: tuple[int, ...] = ()) -> None:
+        super().__init__(key, framing, client_caps)
+        #: On a source: `MigrateBegin` or `MigrateBeginSeamless` was sent, an answer is awaited.
+        self.offered: int | None = None
+        #: On a target: the session is to arrive. What the client was told of a whole hand-over,
+        #: None before it has asked.
+        self.arriving = False
+        self.agreed: bool | None = None
 
     def init(
         self,
@@ -125,10 +162,62 @@ class MainServer(ServerChannel):
     def _on_agent_token(self, message: main.ClientAgentToken) -> None:
         self._events.append(AgentTokens(tokens=message.num_tokens))
 
-    def _on_stray_answer(self, message: main.MigrateConnected) -> None:
-        # A client that answers late is told that the migration is off, as upstream does.
-        self.answer(main.MigrateCancel())
-        self._ignored(type(message).__name__, "no migration is in progress", b"")
+    # -- moving --------------------------------------------------------------------------------
 
-    def _on_not_expected(self, message: main.ClientMigrateEnd) -> None:
-        raise RemoteProtocolError("this server expects no session from elsewhere")
+    def offer(self, message: main.MigrateBegin | main.MigrateBeginSeamless) -> None:
+        """Have the client connect to the target: `TargetAnswered` follows."""
+        self.offered = message.number
+        self.send(message)
+
+    def withdraw(self) -> None:
+        """The migration is off; an answer that is late is told so."""
+        self.offered = None
+
+    def expect_record(self) -> None:
+        """The session arrives from another server."""
+        self.arriving = True
+        super().expect_record()
+
+    def agree(self, whole: bool) -> None:
+        """Answer `WholeRequested`."""
+        self.agreed = whole
+        kind = main.MigrateDstSeamlessAck if whole else main.MigrateDstSeamlessNack
+        self._put(kind.number, b"")
+
+    def _on_answer(self, message: main.MigrateConnected) -> None:
+        number = message.number
+        if self.offered is None:
+            # A client that answers late is told that the migration is off, as upstream does.
+            self.answer(main.MigrateCancel())
+            self._ignored(type(message).__name__, "no migration is in progress", b"")
+            return
+        whole = self.offered == main.MigrateBeginSeamless.number
+        if number == main.MigrateConnectedSeamless.number and not whole:
+            raise RemoteProtocolError("the source has not offered to hand the session over whole")
+        self.offered = None
+        self._events.append(TargetAnswered(answer=number))
+
+    def _on_do_seamless(self, message: main.MigrateDstDoSeamless) -> None:
+        if not self.arriving:
+            raise RemoteProtocolError("this server expects no session from elsewhere")
+        if self.agreed is not None:
+            raise RemoteProtocolError("came a second time")
+        self._events.append(WholeRequested(version=message.src_version))
+
+    def _on_end(self, message: main.ClientMigrateEnd) -> None:
+        if not self.arriving:
+            raise RemoteProtocolError("this server expects no session from elsewhere")
+        if self.agreed:
+            raise RemoteProtocolError("the session was to be handed over whole")
+        self.arriving = False
+        self.phase = ServerPhase.PARKED
+        self._events.append(StartRequested())
+
+    def _on_migrate_data(self, message: common.ClientMigrateData) -> None:
+        if self.arriving and not self.agreed:
+            raise RemoteProtocolError(
+                "a record, and it wasn't agreed to hand the session over whole",
+                message="ClientMigrateData",
+            )
+        super()._on_migrate_data(message)
+        self.arriving = False

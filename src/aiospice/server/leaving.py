@@ -1,0 +1,318 @@
+"""How the sessions of a server leave for another one: the core's part as the source of a hand-over.
+
+::
+
+    prepare_migration -> (MoveReady) -> freeze_machine -> complete_migration -> (MoveFinished)
+
+`freeze_machine` stops the guest's side and gives what goes with the guest, and
+`cancel_migration` undoes that. Facts: spice-server ``server/reds.cpp``,
+``server/red-channel-client.cpp``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aiospice.channels.server.base import FlushMarked
+from aiospice.channels.server.cursor import CursorServer
+from aiospice.channels.server.display import DisplayServer
+from aiospice.channels.server.inputs import HeldDown, InputsServer
+from aiospice.channels.server.main import MainServer, TargetAnswered
+from aiospice.channels.server.playback import PlaybackServer
+from aiospice.channels.server.record import RecordServer
+from aiospice.channels.server.vmc import DeviceServer
+from aiospice.devices.agentdev import AgentDevice
+from aiospice.devices.carry import freeze_client
+from aiospice.devices.carry_agent import freeze_agent, settle
+from aiospice.devices.carry_smartcard import freeze_smartcard
+from aiospice.devices.smartcard import SmartcardDevice
+from aiospice.errors import AiospiceError, LocalError, StateError
+from aiospice.migration.source import Policy, SourceMigration, SourcePhase
+from aiospice.server.arrival import cut_short, drop_beyond, freeze, is_drained, let_go
+from aiospice.server.carried import (
+    LateInputs,
+    MachineState,
+    lift_devices,
+    put_devices_back,
+    take_machine,
+)
+from aiospice.server.serving import PASSED_ON, Serving
+from aiospice.wire import main
+from aiospice.wire.common import MigrateFlags
+from aiospice.wire.handover import HandoverRecord, VmcRecord
+
+if TYPE_CHECKING:
+    from aiospice.channels.events import Event
+    from aiospice.channels.server.base import ServerChannel
+    from aiospice.server.config import ServerConfig
+    from aiospice.server.held import Held
+    from aiospice.server.machine import Machine
+    from aiospice.server.session import ServerSession
+
+__all__ = ["DRAIN_SECONDS", "Leaving"]
+
+#: How long a client may take to be sent the last picture before it leaves without.
+DRAIN_SECONDS = 4.0
+_WHOLE = MigrateFlags.NEED_FLUSH | MigrateFlags.NEED_DATA_TRANSFER
+
+
+class Leaving(Serving):
+    """See the module's text."""
+
+    def __init__(self, config: ServerConfig, machine: Machine) -> None:
+        super().__init__(config, machine)
+        self.source = SourceMigration()
+        #: What has gone, or is about to go, with the guest.
+        self.frozen: MachineState | None = None
+        self._late: dict[int, list[Event]] = {}
+        self._down: dict[int, HeldDown] = {}
+        #: Displays whose clients are sent the last picture: (client, display), and until when.
+        self._draining: dict[tuple[int, int], float] = {}
+
+    # -- control -----------------------------------------------------------------------------------
+
+    def prepare_migration(
+        self,
+        host: str,
+        port: int = 0,
+        tls_port: int = 0,
+        cert_subject: str = "",
+        policy: Policy = Policy.CARRY,
+        *,
+        now: float,
+    ) -> None:
+        """Have all clients connect to the target; `MoveReady` tells when they have.
+
+        An attempt before this one is cancelled. `LocalError` for a target that can't be one,
+        `StateError` once the machine has left.
+        """
+        self._now = now
+        usable = host and all("!" <= char <= "~" for char in host) and len(host) <= 255
+        if not usable or not 0 <= port <= 65535 or not 0 <= tls_port <= 65535:
+            raise LocalError(f"{host!r}, ports {port} and {tls_port}: clients can't go there")
+        if not (port or tls_port):
+            raise LocalError("the target has neither a port nor a TLS port")
+        destination = main.DstInfo(
+            port=port, secure_port=tls_port, host=host.encode(), cert_subject=cert_subject.encode()
+        )
+        caps = {
+            number: channel.client_caps
+            for number, session in self.sessions.items()
+            if (channel := session.channels.get((1, 0))) is not None
+        }
+        self.source.prepare(destination, policy, caps, now)
+        self._carry_out()
+
+    @property
+    def clients_ready(self) -> bool:
+        """All clients have answered, or had their time: nothing is lost by moving now."""
+        return self.source.phase is SourcePhase.READY
+
+    def freeze_machine(self, now: float) -> MachineState:
+        """Stop the guest's side; gives what goes to the target together with the guest.
+
+        Its last picture is published. From here on nothing reaches the guest, or comes from it.
+        """
+        if self.frozen is not None:
+            raise StateError("the machine stands still already")
+        state = take_machine(self.machine)
+        for number in self.machine.displays:
+            self.drawn(number)
+        self._publish_at = 0.0
+        self.publish(now)
+        lift_devices(state, self.agent, self.devices, now)
+        for number, session in self.sessions.items():
+            inputs = session.channels.get((3, 0))
+            if isinstance(inputs, InputsServer):
+                state.held[number] = inputs.held_down
+            state.wishes[number] = {
+                key[1]: (channel.compression, channel.video_codecs)
+                for key, channel in session.channels.items()
+                if key[0] == 2 and isinstance(channel, DisplayServer)
+            }
+        self.frozen = state
+        self._late, self._down = {}, {}
+        for device in (self.agent, *self.devices.values()):
+            self._device_moved(device)
+        return state
+
+    def complete_migration(self, now: float) -> None:
+        """The guest is on the target: clients follow, as soon as all have answered."""
+        self._now = now
+        self.source.complete(now)
+        self._carry_out()
+
+    def cancel_migration(self, now: float) -> None:
+        """The guest stays: go on as if nothing had been. `StateError` once clients have left."""
+        self._now = now
+        self.source.cancel()
+        self._carry_out()
+        state, self.frozen = self.frozen, None
+        if state is None:
+            return
+        put_devices_back(state, self.agent, self.devices, now)
+        for device in (self.agent, *self.devices.values()):
+            self._device_moved(device)
+        for events in self._late.values():
+            self._events += events
+        self._late = {}
+
+    def late_inputs(self) -> dict[int, LateInputs]:
+        """What clients have typed since the machine stood still, for the target.
+
+        It is all there once the clients' marks have come (`MoveFinished` at the latest).
+        """
+        found: dict[int, LateInputs] = {}
+        for number, events in self._late.items():
+            found[number] = LateInputs(tuple(events), self._down.get(number))
+        return found
+
+    def publish(self, now: float) -> None:
+        """Show clients what the guest has drawn, if it is time for a frame, and it is here."""
+        if self.frozen is None:
+            super().publish(now)
+
+    # -- orders ------------------------------------------------------------------------------------
+
+    def _carry_out(self) -> None:
+        source = self.source
+        while source.orders:
+            orders, source.orders = source.orders, []
+            for order in orders:
+                session = self.sessions.get(order.client)
+                channel = session.channels.get((1, 0)) if session is not None else None
+                if session is None or not isinstance(channel, MainServer):
+                    continue
+                if order.drop:
+                    self.disconnect(session.id, "it did not follow the machine", self._now)
+                elif order.move:
+                    self._move(session)
+                elif order.withdraw:
+                    channel.withdraw()
+                elif isinstance(order.message, (main.MigrateBegin, main.MigrateBeginSeamless)):
+                    channel.offer(order.message)
+                elif order.message is not None:
+                    session.leaving = not isinstance(order.message, main.MigrateCancel)
+                    channel.send(order.message)
+                if (1, 0) in session.connections:
+                    self._wants(session.connections[1, 0])
+        self._events += source.events
+        source.events = []
+
+    def _move(self, session: ServerSession) -> None:
+        session.leaving = True
+        if self.frozen is None:
+            for device in (self.agent, *self.devices.values()):
+                device.core.stop()
+                device.core.draining = True
+        assert isinstance(self.agent.core, AgentDevice)
+        settle(self.agent.core, self._now)
+        for key in sorted(session.channels, reverse=True):  # main last
+            if key not in session.channels:
+                continue
+            held = session.helds.get(key[1]) if key[0] == 2 else None
+            if held is None:
+                self._send_off(session, session.channels[key])
+                continue
+            held.display.videos = None
+            let_go(held)
+            self._draining[session.id, key[1]] = self._now + DRAIN_SECONDS
+            self._pump(session, key[1])
+
+    def _held_moved(self, session: ServerSession, number: int, held: Held) -> None:
+        super()._held_moved(session, number, held)
+        until = self._draining.get((session.id, number))
+        if until is None:
+            return
+        if not is_drained(held):
+            if self._now < until:
+                return
+            cut_short(held)
+        del self._draining[session.id, number]
+        drop_beyond(held)
+        self._send_off(session, session.channels[2, number])
+
+    def _send_off(self, session: ServerSession, channel: ServerChannel) -> None:
+        """Send MIGRATE behind everything that the channel is still to be sent."""
+        flags = int(_WHOLE)
+        if isinstance(channel, (MainServer, DeviceServer)):
+            self._fill(session, channel, low=None)
+        elif isinstance(channel, CursorServer):
+            channel.leave()
+            flags = 0
+        elif isinstance(channel, (PlaybackServer, RecordServer)):
+            channel.stop()
+            flags = 0
+        channel.migrate(flags)
+        connection = session.connections[channel.key]
+        self._wants(connection)
+        if isinstance(channel, DeviceServer):
+            core = self.devices[channel.key].core
+            channel.allow(core.credit(session.id), core.room())
+            self._reading_changed(connection, channel)
+
+    # -- what clients answer -----------------------------------------------------------------------
+
+    def _handle(self, session: ServerSession, channel: ServerChannel, event: Event) -> None:
+        if isinstance(event, TargetAnswered):
+            self.source.answered(session.id, event.answer, self._now)
+            self._carry_out()
+        elif isinstance(event, FlushMarked):
+            self._flushed(session, channel)
+        elif self.frozen is not None and isinstance(event, PASSED_ON):
+            self._late.setdefault(session.id, []).append(event)
+        else:
+            super()._handle(session, channel, event)
+
+    def _flushed(self, session: ServerSession, channel: ServerChannel) -> None:
+        try:
+            data = self._record_of(session, channel).encode()
+        except AiospiceError as error:
+            channel.fail(error)
+            self._channel_gone(session.connections[channel.key], error)
+            return
+        channel.send_record(data)
+        self._wants(session.connections[channel.key])
+
+    def _record_of(self, session: ServerSession, channel: ServerChannel) -> HandoverRecord:
+        kind, number = channel.key
+        if kind == 1:
+            assert isinstance(self.agent.core, AgentDevice)
+            return freeze_agent(self.agent.core, session.id)
+        if kind == 2:
+            return freeze(session.helds[number])
+        if isinstance(channel, InputsServer):
+            if session.id in self._late:
+                self._down[session.id] = channel.held_down
+            return channel.freeze()
+        core = self.devices[channel.key].core
+        if isinstance(core, SmartcardDevice):
+            return freeze_smartcard(core, session.id)
+        return VmcRecord(device=freeze_client(core, session.id))
+
+    def _ended(self, session: ServerSession) -> None:
+        super()._ended(session)
+        self._draining = {
+            place: until for place, until in self._draining.items() if place[0] != session.id
+        }
+        self.source.gone(session.id, self._now)
+        self._carry_out()
+
+    # -- time --------------------------------------------------------------------------------------
+
+    def _serving_wake(self) -> float | None:
+        times = [super()._serving_wake(), self.source.next_wake(), *self._draining.values()]
+        return min((at for at in times if at is not None), default=None)
+
+    def _wake_serving(self, now: float) -> None:
+        self.source.wake(now)
+        self._carry_out()
+        for (number, display), until in list(self._draining.items()):
+            session = self.sessions.get(number)
+            if session is not None and until <= now:
+                self._held_moved(session, display, session.helds[display])
+        super()._wake_serving(now)
+
+    if TYPE_CHECKING:
+
+        def disconnect(self, client: int, reason: str, now: float) -> bool: ...
