@@ -70,6 +70,7 @@ class WorldClient:
     def __init__(self, config: ClientConfig) -> None:
         self.core = ClientSession(config, OneKey())
         self.events: list[Event] = []
+        #: Channel types whose connections aren't read, or 0 for all of them.
         self.deaf: set[int] = set()
 
     def seen(self, kind: type[EventT]) -> list[EventT]:
@@ -139,7 +140,7 @@ class TwoServers:
         self[source].core.complete_migration(self.now)
         if run:
             self.run()
-            self[target].core.take_late_inputs(self[source].core.late_inputs())
+            self[target].core.take_late_inputs(self[source].core.late_inputs(), self.now)
             self.run()
 
     # -- the world ---------------------------------------------------------------------------------
@@ -209,13 +210,17 @@ class TwoServers:
         while len(line.to_client) < PIPE and not closing and (data := node.core.take(line.number)):
             busy = True
             line.to_client += data
-        if line.to_client and not line.client_paused and not line.client.deaf:
+        connection = node.core.connections.get(line.number)
+        channel = connection.channel if connection is not None else None
+        kind = 0 if channel is None else channel.key[0]
+        deaf = bool((0 in line.client.deaf) or (kind in line.client.deaf and kind))
+        if line.to_client and not line.client_paused and not deaf:
             data = bytes(line.to_client[: 64 << 10])
             del line.to_client[: len(data)]
             for piece in self._pieces(data):
                 line.client.core.received(line.own, piece, self.now)
             return True
-        if closing and not line.to_client:
+        if closing and not line.to_client and not deaf:
             self.lines.remove(line)
             line.client.core.closed(line.own, None, self.now)
             return True

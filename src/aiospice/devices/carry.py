@@ -103,17 +103,8 @@ def lower(core: CharDevice, state: DeviceState) -> None:
 
 def adopted(core: CharDevice, client: DeviceClient) -> int:
     """Charge a client with what it sent before it came here; tells the tokens that it cost."""
-    cost = 0
-    for buffer in core.buffers:
-        if buffer.origin is not Origin.LEFT or buffer.client != client.id:
-            continue
-        if client.flow_control:
-            buffer.origin = Origin.CLIENT
-            cost += buffer.price
-        else:
-            buffer.origin, buffer.price = Origin.SERVER, 1
-            core.self_tokens -= 1
-    return cost
+    core._adopt(client)
+    return core.unread_price(client.id)
 
 
 def freeze_client(core: CharDevice, id: int) -> handover.CharDevice:

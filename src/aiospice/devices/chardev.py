@@ -263,7 +263,8 @@ class CharDevice:
     def _adopt(self, client: DeviceClient) -> None:
         """Charge the client with what its predecessor has sent and the guest hasn't read."""
         for buffer in self.buffers:
-            if buffer.origin is not Origin.LEFT:
+            own = self.rules.keeps or buffer.client == client.id  # it came with a hand-over
+            if buffer.origin is not Origin.LEFT or not own:
                 continue
             if not client.flow_control:
                 buffer.origin, buffer.price = Origin.SERVER, 1

@@ -51,6 +51,8 @@ from aiospice.wire.handover import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from aiospice.channels.events import Event
     from aiospice.channels.server.base import ServerChannel
     from aiospice.link.server import LinkRequested
@@ -63,6 +65,8 @@ __all__ = ["Arriving"]
 
 Key = tuple[int, int]
 MAIN: Key = (1, 0)
+#: How long a client's keys wait for what it typed on the source at last.
+LATE_SECONDS = 1.0
 
 
 class Arriving(Leaving):
@@ -74,6 +78,9 @@ class Arriving(Leaving):
         #: What came with the guest, until the sessions that it speaks of are here.
         self.carried: MachineState | None = None
         self._late_here: dict[int, LateInputs] = {}
+        self._late_told = False
+        #: Records of inputs that wait for what was typed meanwhile, and until when.
+        self._late_awaited: dict[int, tuple[bytes, float]] = {}
         #: Records of main that wait for the guest's agent, what came behind them, and until when.
         self._kept: dict[int, tuple[MainRecord, list[Event], float]] = {}
 
@@ -106,6 +113,8 @@ class Arriving(Leaving):
         self.source = SourceMigration()
         self.frozen = self.carried = None
         self._late_here, self._kept = {}, {}
+        self._late_told = False
+        self._late_awaited = {}
         for device in (self.agent, *self.devices.values()):
             core = device.core
             core.reset()
@@ -143,20 +152,35 @@ class Arriving(Leaving):
             self._device_moved(device)
         self._agent_here()
 
-    def take_late_inputs(self, late: dict[int, LateInputs]) -> None:
-        """What clients typed while neither server had the guest (`Leaving.late_inputs`)."""
+    def take_late_inputs(self, late: dict[int, LateInputs], now: float) -> None:
+        """What clients typed while neither server had the guest (`Leaving.late_inputs`).
+
+        Until it is told, for `LATE_SECONDS` at most, what they type here waits.
+        """
+        self._now = now
+        self._late_told = True
         for number, found in late.items():
             session = self.sessions.get(number)
             inputs = session.channels.get((3, 0)) if session is not None else None
-            if not isinstance(inputs, InputsServer) or inputs.phase is ServerPhase.WAITING:
+            if inputs is None or inputs.phase is not ServerPhase.OPEN:
                 self._late_here[number] = found
                 continue
             # It types here already: only what would stay down by mistake is let up.
+            assert isinstance(inputs, InputsServer)
             up = [e for e in found.events if isinstance(e, KeyChanged) and not e.pressed]
             for event in up:
                 if event.code in inputs.keys_down:
                     del inputs.keys_down[event.code]
                     self._events.append(event)
+        self._inputs_go_on(self._late_awaited)
+
+    def _inputs_go_on(self, which: Iterable[int]) -> None:
+        for number in list(which):
+            data, _ = self._late_awaited.pop(number)
+            session = self.sessions.get(number)
+            channel = session.channels.get((3, 0)) if session is not None else None
+            if session is not None and channel is not None:
+                self._record(session, channel, data)
 
     def _let_up(self, client: int) -> None:
         """Nobody holds down any more what a client held that doesn't come."""
@@ -222,8 +246,11 @@ class Arriving(Leaving):
         can = version <= main.MIGRATION_VERSION
         channel.agree(can)
         self._wants(session.connections[MAIN])
-        if not can:
-            return
+        if can:
+            self._all_wait(session)
+        self._go_on(session, MAIN)
+
+    def _all_wait(self, session: ServerSession) -> None:
         with_record = {key for key in session.channels if key[0] in RECORDS}
         for key in sorted(self.target.agreed(session.id, with_record)):
             if key != MAIN:
@@ -247,10 +274,12 @@ class Arriving(Leaving):
         connection = session.connections.get(key)
         if connection is not None and not connection.closing:
             self._channel_received(connection, b"")
-            self._look_at_reading(connection, session.channels[key])
 
     def _record(self, session: ServerSession, channel: ServerChannel, data: bytes) -> None:
         connection = session.connections[channel.key]
+        if channel.key[0] == 3 and self.carried is not None and not self._late_told:
+            self._late_awaited[session.id] = (data, self._now + LATE_SECONDS)
+            return
         try:
             record = parse_record(channel.key[0], data)
             channel.unpark()
@@ -444,6 +473,7 @@ class Arriving(Leaving):
     def _ended(self, session: ServerSession) -> None:
         super()._ended(session)
         self._kept.pop(session.id, None)
+        self._late_awaited.pop(session.id, None)
         self.target.gone(session.id, "the client is gone")
         self._let_up(session.id)
         self._agent_moves()
@@ -456,11 +486,20 @@ class Arriving(Leaving):
         if device is not None:
             device.core.waiting = False
 
+    def _inputs_late(self, now: float) -> None:
+        """Nobody has told what was typed meanwhile: go on without."""
+        late = [number for number, (_, until) in self._late_awaited.items() if until <= now]
+        for number in late:
+            self._late_here.setdefault(number, LateInputs((), None))
+        self._late_told = self._late_told or bool(late)
+        self._inputs_go_on(late)
+
     # -- time --------------------------------------------------------------------------------------
 
     def _serving_wake(self) -> float | None:
         times = [super()._serving_wake(), self.target.next_wake()]
         times += [until for _, _, until in self._kept.values()]
+        times += [until for _, until in self._late_awaited.values()]
         return min((at for at in times if at is not None), default=None)
 
     def _wake_serving(self, now: float) -> None:
@@ -478,6 +517,7 @@ class Arriving(Leaving):
                     session.channels[MAIN].send(main.AgentDisconnected(error_code=0))
                     session.agent_told = False
                     self._wants(session.connections[MAIN])
+        self._inputs_late(now)
         self._agent_moves()
         self._tell_target()
         super()._wake_serving(now)
@@ -489,5 +529,3 @@ class Arriving(Leaving):
         ) -> None: ...
 
         def _channel_received(self, connection: Connection, data: bytes) -> None: ...
-
-        def _look_at_reading(self, connection: Connection, channel: ServerChannel) -> None: ...

@@ -359,6 +359,8 @@ class ServerCore(Arriving, Links):
             error.where = f"{channel.name} of {connection.peer.address}"
         if channel.key[0] == ChannelType.MAIN:
             self._end(session, "the client left" if error is None else str(error), error)
+        elif error is not None and session.id in self.target.arrivals:
+            self._end(session, str(error), error)  # it can't be whole any more
         else:
             self._drop_channel(session, channel, error)
 

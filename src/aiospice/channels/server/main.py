@@ -181,6 +181,7 @@ class MainServer(ServerChannel):
     def agree(self, whole: bool) -> None:
         """Answer `WholeRequested`."""
         self.agreed = whole
+        self.phase = ServerPhase.WAITING
         kind = main.MigrateDstSeamlessAck if whole else main.MigrateDstSeamlessNack
         self._put(kind.number, b"")
 
@@ -202,6 +203,7 @@ class MainServer(ServerChannel):
             raise RemoteProtocolError("this server expects no session from elsewhere")
         if self.agreed is not None:
             raise RemoteProtocolError("came a second time")
+        self.phase = ServerPhase.PARKED  # until `agree`
         self._events.append(WholeRequested(version=message.src_version))
 
     def _on_end(self, message: main.ClientMigrateEnd) -> None:
