@@ -28,12 +28,15 @@ from aiospice.agent.client import AgentPhase
 from aiospice.agent.transfers import TransferPhase
 from aiospice.channels.base import ChannelPhase
 from aiospice.channels.events import Event, kind_of
+from aiospice.channels.server.base import ServerPhase
 from aiospice.cli.main import VERBS
 from aiospice.client import moving, session
 from aiospice.client.config import ClientConfig
 from aiospice.link.client import LinkPhase
 from aiospice.migration import client as migration
 from aiospice.migration.client import MigrationPhase
+from aiospice.migration.source import SourcePhase
+from aiospice.migration.target import ArrivalStage
 from aiospice.proof import reference
 from aiospice.proof.expressions import expression
 from aiospice.wire.registry import load_all
@@ -109,6 +112,8 @@ def room_of(kind: type[Event]) -> str:
     """The room of a kind of event, none for those of a server's end of a channel or the agent."""
     parts = kind.__module__.split(".")
     inner = "server" in parts[2:] or parts[-1] == "guest_events"
+    if parts[1:] in (["migration", "source"], ["migration", "target"]):  # what a server tells
+        return "server"
     return "" if parts[0] != "aiospice" or inner else parts[1]
 
 
@@ -427,7 +432,10 @@ def test_sasl_is_described_as_it_is() -> None:
 
 @pytest.mark.parametrize(
     "phases",
-    [ChannelPhase, MigrationPhase, LinkPhase, session.SessionPhase, AgentPhase, TransferPhase],
+    [
+        *(ChannelPhase, MigrationPhase, LinkPhase, session.SessionPhase, AgentPhase),
+        *(TransferPhase, ServerPhase, SourcePhase, ArrivalStage),
+    ],
     ids=lambda p: p.__name__,
 )
 def test_the_phases_drawn_are_those_of_the_code(phases: type[Enum]) -> None:
