@@ -24,6 +24,7 @@ from aiospice.channels.server.record import SoundRecorded
 from aiospice.channels.server.vmc import PortSignalled
 from aiospice.codecs.video import VP8
 from aiospice.errors import LocalError, MissingProgram, StateError
+from aiospice.migration.target import EXPECT_SECONDS
 from aiospice.server.events import DeviceReadable, DeviceWritable
 from aiospice.server.guest import Guest, Host, dispatch
 
@@ -34,8 +35,10 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from aiospice.aio.control import Control
+    from aiospice.aio.moving import GuestState, Move
     from aiospice.channels.events import Event
     from aiospice.link.sasl import SaslUser
+    from aiospice.server.carried import LateInputs
     from aiospice.server.config import ServerConfig
 
 __all__ = ["FOR_THE_GUEST", "Server", "serve"]
@@ -66,7 +69,8 @@ _LOG = logging.getLogger("aiospice.server")
 class Server:
     """A server that runs, made by `aiospice.serve`."""
 
-    def __init__(self, guest: Guest, config: ServerConfig) -> None:
+    def __init__(self, guest: Guest, config: ServerConfig, *, incoming: bool = False) -> None:
+        self._incoming = incoming
         #: What is shown.
         self.guest = guest
         self._shell = ServerShell(config, Crypto(), self._on_event)
@@ -123,8 +127,18 @@ class Server:
         for listener in self._listeners:
             listener.start()
             _LOG.info("listening on %s", listener.address)
-        self._life = asyncio.get_running_loop().create_task(self._live())
+        if not self._incoming:
+            self._begin_life()
         self._shell.turn()
+
+    def _begin_life(self) -> None:
+        self._life = asyncio.get_running_loop().create_task(self._live())
+
+    async def _end_life(self) -> None:
+        life, self._life = self._life, None
+        if life is not None and life is not asyncio.current_task():
+            life.cancel()
+            await asyncio.wait({life}, timeout=GUEST_SECONDS)
 
     def _choose_sound(self, opus: bool | None) -> None:
         """Pack sound as Opus where that can be done, if the guest has sound and may (``opus``)."""
@@ -171,9 +185,7 @@ class Server:
     async def _finish(self, error: Exception | None) -> None:
         for listener in self._listeners:
             listener.close()
-        if self._life is not None and self._life is not asyncio.current_task():
-            self._life.cancel()
-            await asyncio.wait({self._life}, timeout=GUEST_SECONDS)
+        await self._end_life()
         core, now = self._shell.core, self._shell.now()
         for client in list(core.sessions):
             core.disconnect(client, "the server ends", now)
@@ -261,6 +273,59 @@ class Server:
             raise StateError(f"there is no client {client}")
         self._shell.turn()
 
+    # -- moving ------------------------------------------------------------------------------------
+
+    async def prepare_migration(
+        self,
+        host: str,
+        port: int = 0,
+        *,
+        tls_port: int = 0,
+        cert_subject: str = "",
+        policy: str = "carry",
+    ) -> Move:
+        """Have all clients connect to the target, which has to expect them; see `Move`.
+
+        policy: how their sessions get there; ``carry``: each client carries its own. Raises
+        `LocalError` for a target that can't be one, `StateError` once the machine has left.
+        """
+        from aiospice.aio.moving import Move
+
+        return Move(self, host, port, tls_port, cert_subject, policy)
+
+    async def expect_migration(
+        self,
+        connection_id: int | None = None,
+        ticket: str | None = None,
+        timeout: float = EXPECT_SECONDS,
+    ) -> None:
+        """Let one client of another server come here with its session, within ``timeout`` s.
+
+        connection_id: the session's number there, None for the first that has the ticket.
+        ticket: the password that it came by there, None for this server's own. Raises
+        `StateError` while this server's own clients leave.
+        """
+        core = self._shell.core
+        core.expect_migration(connection_id, ticket, timeout, now=self._shell.now())
+        self._shell.turn()
+
+    def thaw(self, state: GuestState) -> None:
+        """The guest is here: what `Move.freeze` gave on the source. It lives from now on.
+
+        Raises `LocalError` if this machine has other devices.
+        """
+        core, now = self._shell.core, self._shell.now()
+        self.guest.thaw(state.guest)
+        core.thaw_machine(state.machine, now)
+        if self._life is None:
+            self._begin_life()
+        self._shell.turn()
+
+    def take_late_inputs(self, late: dict[int, LateInputs]) -> None:
+        """What clients typed while neither server had the guest: what `Move.complete` gave."""
+        self._shell.core.take_late_inputs(late, self._shell.now())
+        self._shell.turn()
+
     # -- events ------------------------------------------------------------------------------------
 
     async def events(self) -> AsyncIterator[Event]:
@@ -317,6 +382,7 @@ class serve:
     opus: sound leaves as Opus where the client takes it; None: if PyAV is there.
     name: of the machine, as clients show it, None: the guest's; ``uuid``: its 16 bytes.
     control: path of a control socket (docs/control.md).
+    incoming: the guest lives elsewhere and moves here (`Server.expect_migration`, `thaw`).
     config: a `ServerConfig` that the options above change.
 
     Raises `LocalError` for options that don't go together or aren't safe, `AddressError`,
@@ -345,6 +411,7 @@ class serve:
         control: str | os.PathLike[str] | None = None,
         opus: bool | None = None,
         config: ServerConfig | None = None,
+        incoming: bool = False,
         **settings: Any,
     ) -> None:
         ports = {"spice": port, "spice+tls": tls_port, "ws": ws_port, "wss": wss_port}
@@ -356,12 +423,13 @@ class serve:
         self._origins = tuple(origins)
         self._control = None if control is None else str(control)
         self._opus = opus
+        self._incoming = incoming
         self._ticket = (password_expires, password_once)
         self._guest = guest
         self._server: Server | None = None
 
     async def _make(self) -> Server:
-        server = Server(self._guest, self._config)
+        server = Server(self._guest, self._config, incoming=self._incoming)
         expires, once = self._ticket
         if expires is not None or once:
             at = None if expires is None else server._shell.now() + expires

@@ -440,6 +440,8 @@ class Arriving(Leaving):
 
     def _agent_moves(self) -> None:
         """Once no session that may have a part in the agent's stream is awaited, it flows."""
+        if not self.agent.core.waiting:
+            return
         coming = any(MAIN in arrival.waiting for arrival in self.target.arrivals.values())
         self.agent.core.waiting = coming or bool(self._kept)
         self._device_moved(self.agent)

@@ -441,7 +441,20 @@ class Guest:
         """The server is about to start: make displays and devices."""
 
     async def run(self) -> None:
-        """Live; cancelled when the server ends."""
+        """Live; cancelled when the server ends, or the guest moves to another one."""
+
+    def freeze(self) -> Any:
+        """What the guest remembers, as plain data that pickles: it moves to another server.
+
+        `run` has been cancelled. Pixels, sound, and what is in its devices go by themselves.
+        """
+        return None
+
+    def thaw(self, state: Any) -> None:
+        """Be what `freeze` told of, on another server; `attach` has been called, `run` follows.
+
+        What is drawn here is drawn over by what the displays showed on the source.
+        """
 
     def key(self, code: int, pressed: bool) -> None:
         """A key: scancode of set 1, prefix first (0x1c Enter, 0xe048 cursor up)."""
