@@ -25,6 +25,7 @@ from aiospice.migration.source import (
     LEAVE_SECONDS,
     MoveFinished,
     MoveReady,
+    Policy,
     SourcePhase,
 )
 from aiospice.migration.target import ARRIVE_SECONDS, RECORD_SECONDS, SessionArrived
@@ -138,8 +139,10 @@ def check_screen(world: TwoServers, node: Node, client: WorldClient) -> None:
 
 
 @CUTS
-def test_nothing_is_lost_in_ten_moves_back_and_forth(cut: int) -> None:
+@pytest.mark.parametrize("policy", Policy, ids=[each.value for each in Policy])
+def test_nothing_is_lost_in_ten_moves_back_and_forth(policy: Policy, cut: int) -> None:
     world = TwoServers(machine, cut=cut)
+    world.policy = policy
     size = 4_000 if cut else 50_000
     life, here, there = Life(), "source", "target"
     world[here].host.port(PORT).opened = True
@@ -359,6 +362,26 @@ def test_a_client_that_dies_at_any_moment_leaves_nothing_behind() -> None:
         assert not node.core.agent.core.waiting
         assert not any(device.core.clients for device in node.core.devices.values())
     assert world["source"].seen(MoveFinished)
+
+
+def test_a_display_that_leaves_early_is_not_asked_for_a_mark() -> None:
+    for policy, marks in ((Policy.CARRY, 1), (Policy.CARRY_EARLY, 0)):
+        world = TwoServers(machine, freezes=False)
+        world.policy = policy
+        anna = world.client()
+        seen: list[bytes] = []
+
+        def noted(body: bytes, seen: list[bytes] = seen) -> bytes:
+            seen.append(body)
+            return packed(4, body)
+
+        on_the_way(world, "source", 2, 4, noted)
+        world["source"].host.display(0).fill(1, 2, 30, 9, 0x336699)
+        world.wait(0.1)
+        world.move("source", "target")
+        assert len(seen) == marks
+        assert modes(anna) == ["seamless"]
+        check_screen(world, world["target"], anna)
 
 
 def test_several_clients_move_at_once() -> None:

@@ -22,6 +22,7 @@ from aiospice.channels.events import Event
 from aiospice.client.config import ClientConfig
 from aiospice.client.session import ClientSession
 from aiospice.effects import Close, Compute, MakeKey, Open, Pause, Resume
+from aiospice.migration.source import Policy
 from aiospice.server.config import Peer, ServerConfig
 from aiospice.server.core import ServerCore
 from aiospice.server.guest import Host
@@ -100,6 +101,7 @@ class TwoServers:
         self.clients: list[WorldClient] = []
         self.lines: list[Line] = []
         self.cut, self.freezes = cut, freezes
+        self.policy = Policy.CARRY
         self.now = 1000.0
         self._number = 0
         #: Changes what the client carries to a server: (channel key, message's bytes).
@@ -122,7 +124,7 @@ class TwoServers:
         """Clients connect to the target."""
         for id in ids or tuple(self[source].core.sessions):
             self[target].core.expect_migration(id, now=self.now)
-        self[source].core.prepare_migration(target, 5900, now=self.now)
+        self[source].core.prepare_migration(target, 5900, policy=self.policy, now=self.now)
         self.run()
 
     def carry(self, source: str, target: str, during: Callable[[], None] = lambda: None) -> None:

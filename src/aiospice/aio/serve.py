@@ -286,7 +286,8 @@ class Server:
     ) -> Move:
         """Have all clients connect to the target, which has to expect them; see `Move`.
 
-        policy: how their sessions get there; ``carry``: each client carries its own. Raises
+        policy: how their sessions get there; ``carry``: each client carries its own;
+        ``carry-early``: displays without waiting for what their clients still send. Raises
         `LocalError` for a target that can't be one, `StateError` once the machine has left.
         """
         from aiospice.aio.moving import Move

@@ -52,6 +52,9 @@ class Policy(Enum):
 
     #: As upstream: the client sends a mark when it has sent everything, and carries the record.
     CARRY = "carry"
+    #: As `CARRY`, but a display's record follows at once: nothing that its client may still send
+    #: matters. Two trips less until the target can draw.
+    CARRY_EARLY = "carry-early"
 
 
 class SourcePhase(Enum):

@@ -96,7 +96,7 @@ def drop_beyond(held: Held) -> None:
 def freeze(held: Held) -> DisplayRecord:
     """The record of a channel that has nothing more to send than this record."""
     caches, channel = held.caches, held.channel
-    serial = channel.serial + 1
+    serial = channel.serial + channel.queued + 1
     kept = {id: plane for id, plane in sorted(held.planes.items()) if plane.created}
     rough = any(plane.lossy or plane.fading for plane in kept.values())
     lossy = held.config.lossy == "always" or (held.config.lossy == "auto" and rough)

@@ -243,8 +243,13 @@ class Leaving(Serving):
         elif isinstance(channel, (PlaybackServer, RecordServer)):
             channel.stop()
             flags = 0
-        channel.migrate(flags)
         connection = session.connections[channel.key]
+        early = self.source.policy is Policy.CARRY_EARLY and channel.key[0] == 2
+        if early and session.helds[channel.key[1]].started:
+            channel.migrate(MigrateFlags.NEED_DATA_TRANSFER)
+            self._flushed(session, channel)
+        else:
+            channel.migrate(flags)
         self._wants(connection)
         if isinstance(channel, DeviceServer):
             core = self.devices[channel.key].core
