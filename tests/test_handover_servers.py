@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from aiospice.agent.guest_events import FileCame, FileOffered, FilePart
 from aiospice.agent.transfers import TransferPhase
 from aiospice.channels.server.inputs import InputsServer, KeyChanged
 from aiospice.channels.vmc import DeviceData
+from aiospice.client.connections import CHANNEL_CAPS
 from aiospice.client.picture import Picture
 from aiospice.migration.client import (
     MigrationAbandoned,
@@ -33,6 +35,7 @@ from aiospice.server.config import ServerConfig
 from aiospice.server.events import ClientDisconnected, ClientRefused
 from aiospice.server.guest import Host, HostSurface
 from aiospice.server.leaving import DRAIN_SECONDS
+from aiospice.server.session import _CAPS
 
 CUTS = pytest.mark.parametrize("cut", [0, 1], ids=["whole", "byte-by-byte"])
 PORT = "org.example.stream"
@@ -141,13 +144,28 @@ def check_screen(world: TwoServers, node: Node, client: WorldClient) -> None:
 @CUTS
 @pytest.mark.parametrize("policy", Policy, ids=[each.value for each in Policy])
 def test_nothing_is_lost_in_ten_moves_back_and_forth(policy: Policy, cut: int) -> None:
+    ten_moves(policy, cut)
+
+
+@pytest.mark.parametrize("policy", Policy, ids=[each.value for each in Policy])
+def test_nothing_is_lost_of_a_client_without_tokens_and_with_large_headers(
+    policy: Policy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for kind in (8, 9, 10, 11):
+        monkeypatch.setitem(CHANNEL_CAPS, kind, ())
+        monkeypatch.setitem(_CAPS, kind, ())
+    ten_moves(policy, mini_header=False)
+
+
+def ten_moves(policy: Policy, cut: int = 0, **options: Any) -> None:
+    """Back and forth while streams run both ways, a file is sent, keys are held, and it draws."""
     world = TwoServers(machine, cut=cut)
     world.policy = policy
     size = 4_000 if cut else 50_000
     life, here, there = Life(), "source", "target"
     world[here].host.port(PORT).opened = True
     world[here].host.agent().opened = True
-    anna = world.client()
+    anna = world.client(**options)
     content = bytes(random.Random(1).randbytes(10_000 if cut else 120_000))
     written = read = 0
 

@@ -312,7 +312,8 @@ class Arriving(Leaving):
             held = None if self.carried is None else self.carried.held.pop(session.id, None)
             late = self._late_here.pop(session.id, None)
             if late is not None:
-                self._events += late.events
+                for event in late.events:
+                    super()._handle(session, channel, event)
                 held = late.down or held
             channel.thaw(record, self.machine.locks, held)
         elif isinstance(record, (VmcRecord, SmartcardRecord)):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from aiospice.channels.server.base import FlushMarked
 from aiospice.channels.server.cursor import CursorServer
 from aiospice.channels.server.display import DisplayServer
-from aiospice.channels.server.inputs import HeldDown, InputsServer
+from aiospice.channels.server.inputs import HeldDown, InputsServer, KeyChanged
 from aiospice.channels.server.main import MainServer, TargetAnswered
 from aiospice.channels.server.playback import PlaybackServer
 from aiospice.channels.server.record import RecordServer
@@ -153,9 +153,16 @@ class Leaving(Serving):
         put_devices_back(state, self.agent, self.devices, now)
         for device in (self.agent, *self.devices.values()):
             self._device_moved(device)
-        for events in self._late.values():
-            self._events += events
-        self._late = {}
+        late, self._late = self._late, {}
+        for number, events in late.items():
+            session = self.sessions.get(number)
+            channel = session.channels.get((3, 0)) if session is not None else None
+            if session is None or channel is None:
+                keys = [each for each in events if isinstance(each, KeyChanged)]
+                self._events += [each for each in keys if not each.pressed]
+                continue
+            for event in events:
+                self._handle(session, channel, event)
 
     def late_inputs(self) -> dict[int, LateInputs]:
         """What clients have typed since the machine stood still, for the target.
