@@ -124,17 +124,27 @@ def _wait(status: Awaitable[int]) -> int:
     import asyncio
     import signal
 
+    ended_by: list[signal.Signals] = []
+
+    def end(number: signal.Signals, task: asyncio.Task[int]) -> None:
+        asyncio.get_running_loop().remove_signal_handler(number)  # the next one isn't waited for
+        ended_by.append(number)
+        task.cancel()
+
     async def body() -> int:
         task = asyncio.current_task()
         if task is not None and sys.platform != "win32":
-            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+            # asyncio itself would cancel in the middle of whatever the loop is at, which Python
+            # 3.11 answers with a traceback now and then (InvalidStateError in asyncio.wait).
+            for number in (signal.SIGINT, signal.SIGTERM):
+                asyncio.get_running_loop().add_signal_handler(number, end, number, task)
         return await status
 
     try:
         with asyncio.Runner() as runner:
             return runner.run(body())
     except asyncio.CancelledError:
-        return _TERMINATED
+        return _INTERRUPTED if ended_by == [signal.SIGINT] else _TERMINATED
 
 
 def _without_verb(first: str, arguments: list[str]) -> int:
