@@ -394,6 +394,16 @@ def _copy(
 # fmt: on
 
 
+@cython.cfunc
+@cython.locals(stride=cython.Py_ssize_t)
+def _is_tight(surface):
+    """What `Pixels.is_tight` asks of a surface of 32 bits, without the calls."""
+    if surface.format not in (32, 96) or surface.offset != 0:
+        return False
+    stride = surface.width * 4
+    return surface.stride == stride and len(surface.data) == stride * surface.height
+
+
 @cython.locals(
     view="const unsigned char[::1]",
     target="unsigned char[::1]",
@@ -451,14 +461,11 @@ def run(data, at, end, surfaces, primary, reader, slow):
             if surface_id != known:
                 surface = surfaces.get(surface_id)
                 known = -1
-                if surface is not None and surface.format in (32, 96):
+                if surface is not None and _is_tight(surface):
                     width = surface.width
                     height = surface.height
-                    # What `Pixels.is_tight` asks, without the calls.
-                    tight = surface.offset == 0 and surface.stride == width * 4
-                    if tight and len(surface.data) == width * 4 * height:
-                        target = surface.data
-                        known = surface_id
+                    target = surface.data
+                    known = surface_id
             if known < 0:
                 pass
             elif number == _DRAW_FILL:
