@@ -168,7 +168,20 @@ def arrived(monkeypatch: pytest.MonkeyPatch) -> Counter[tuple[int, int]]:
             seen[self.links[connection].key] += len(data)
         received(self, connection, data, now)
 
+    lent = ClientSession.received_lent
+
+    def counting_lent(
+        self: ClientSession, connection: int, view: memoryview, most: int, now: float
+    ) -> int:
+        key = self.links[connection].key if connection in self.links else None
+        before = seen.total()
+        left = lent(self, connection, view, most, now)
+        if key is not None and seen.total() == before:
+            seen[key] += len(view) - left
+        return left
+
     monkeypatch.setattr(ClientSession, "received", counting)
+    monkeypatch.setattr(ClientSession, "received_lent", counting_lent)
     return seen
 
 

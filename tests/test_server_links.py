@@ -24,7 +24,7 @@ from aiospice.server.events import (
     ServerChannelClosed,
     ServerChannelOpened,
 )
-from aiospice.wire import common, inputs, main
+from aiospice.wire import common, inputs, main, vmc
 from aiospice.wire.link import LinkMessage, frame
 from aiospice.wire.message import Message
 
@@ -108,6 +108,23 @@ def test_channels_that_are_for_tls_only_are_refused_without() -> None:
 def test_all_channels_can_be_for_tls_only() -> None:
     pair = ServerPair(ServerConfig(secure_channels=frozenset({"all"})))
     assert isinstance(pair.client().core.error, NeedSecured)
+
+
+@pytest.mark.parametrize("secure", [False, True])
+def test_over_tls_each_message_leaves_by_itself(secure: bool) -> None:
+    """spice-gtk reads one message of a TLS record, and the next when the socket has more."""
+    pair = ServerPair(freezes=False)
+    pair.host.port("p").opened = True
+    anna = pair.client(secure=secure)
+    for key, message in (
+        ((3, 0), inputs.KeyModifiers(modifiers=1)),
+        ((10, 0), vmc.Data(data=b"x")),
+    ):
+        channel = anna.served.channels[key]
+        for _ in range(5):
+            channel.send(message)
+        assert channel.queued == 5
+        assert len(channel.take()) == (6 + len(message.body())) * (1 if secure else 5)
 
 
 def test_a_session_that_is_not_expected_is_refused() -> None:

@@ -256,6 +256,8 @@ class ServerCore(Arriving, Links):
         key = (asked.channel_type, asked.channel_id)
         kind = channel_class(asked.channel_type)
         channel = kind(key, Framing(asked.channel_type, link.mini_header), asked.channel_caps)
+        if connection.peer.secure:
+            channel.together = 0
         connection.channel = channel
         if asked.channel_type == ChannelType.MAIN:
             session = self._new_session(connection, link, asked.connection_id)

@@ -111,6 +111,9 @@ class ServerChannel(CountsUnused):
         self.reading_paused = False
         #: Seconds that the last ping took there and back, None before the first answer.
         self.round_trip: float | None = None
+        #: Bytes up to which messages leave together; 0: each by itself. Over TLS that is a must:
+        #: spice-gtk doesn't see what its TLS holds behind a message until more comes on the socket.
+        self.together = TOGETHER
         self._queue: deque[tuple[int, bytes]] = deque()
         #: Bytes of bodies that wait.
         self.queued_bytes = 0
@@ -170,7 +173,7 @@ class ServerChannel(CountsUnused):
             return b""
         parts: list[bytes] = []
         size = 0
-        while self._queue and size < TOGETHER:
+        while self._queue and (size < self.together or not parts):
             number, body = self._queue.popleft()
             self.queued_bytes -= len(body)
             size += len(body)

@@ -13,7 +13,7 @@ from aiospice.channels.base import Key
 from aiospice.channels.compressed import uncompress
 from aiospice.channels.events import Event
 from aiospice.channels.framing import Framing
-from aiospice.channels.server.base import TOGETHER, ServerChannel
+from aiospice.channels.server.base import ServerChannel
 from aiospice.errors import RemoteProtocolError
 from aiospice.wire import vmc
 from aiospice.wire.caps import VmcCap, has
@@ -120,7 +120,7 @@ class DeviceServer(ServerChannel):
         self._leaving.clear()
         parts: list[bytes] = []
         size = 0
-        while self._queue and size < TOGETHER:
+        while self._queue and (size < self.together or not parts):
             number, body = self._queue.popleft()
             self.queued_bytes -= len(body)
             self.serial += 1
