@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 from websockets.client import ClientProtocol
 from websockets.exceptions import InvalidMessage, InvalidStatus, WebSocketException
-from websockets.frames import Frame, Opcode
+from websockets.frames import Frame
 from websockets.protocol import State
 from websockets.typing import Subprotocol
 from websockets.uri import WebSocketURI
 
+from aiospice.aio.websocketpipe import WebSocketPipe, tame
 from aiospice.errors import AddressError, ConnectError, RemoteProtocolError
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 MAX_UPGRADE_BYTES = 64 * 1024
 
 
-class WebSocketLayer:
+class WebSocketLayer(WebSocketPipe[ClientProtocol]):
     """The client's end of RFC 6455."""
 
     name = "WebSocket"
@@ -99,26 +100,14 @@ class WebSocketLayer:
             return self._error(
                 "the server's answer to the upgrade isn't HTTP: is this its WebSocket port?"
             )
-        reason = _tame(error) if isinstance(error, WebSocketException) else type(error).__name__
+        reason = tame(error) if isinstance(error, WebSocketException) else type(error).__name__
         return self._error(f"the WebSocket upgrade failed: {reason}")
-
-    def _take(self, frame: Frame) -> bytes:
-        if frame.opcode is Opcode.TEXT:
-            raise RemoteProtocolError(
-                "a WebSocket text message came; SPICE is carried in binary ones",
-                where=self._where,
-            )
-        if frame.opcode is Opcode.CLOSE:
-            self.ended = True
-        if frame.opcode in (Opcode.BINARY, Opcode.CONT):
-            return bytes(frame.data)
-        return b""
 
     def _check_stream(self) -> None:
         error = self._protocol.parser_exc
         if error is not None and self.ready:
             raise RemoteProtocolError(
-                f"WebSocket was broken by the server: {_tame(error)}", where=self._where
+                f"WebSocket was broken by the server: {tame(error)}", where=self._where
             )
 
     def receive_eof(self) -> None:
@@ -128,23 +117,3 @@ class WebSocketLayer:
             if isinstance(error, InvalidStatus):
                 raise self._refused(error)
             raise self._error("the server closed the connection instead of upgrading it")
-
-    def send(self, data: bytes) -> None:
-        if self._protocol.state is State.OPEN:
-            self._protocol.send_binary(data)
-
-    def close(self) -> None:
-        if self._protocol.state is State.OPEN:
-            self._protocol.send_close(1000)
-
-    def data_to_send(self) -> bytes:
-        return b"".join(self._protocol.data_to_send())
-
-    def _error(self, text: str) -> ConnectError:
-        return ConnectError(f"{self._where}: {text}")
-
-
-def _tame(error: BaseException) -> str:
-    """Make an error text, which may quote the peer, fit for one line."""
-    text = "".join(c if c.isprintable() else " " for c in str(error))
-    return text[:200] or type(error).__name__

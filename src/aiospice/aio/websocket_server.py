@@ -6,12 +6,11 @@ import logging
 from typing import TYPE_CHECKING
 
 from websockets.exceptions import NegotiationError
-from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
-from websockets.protocol import State
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
+from aiospice.aio.websocketpipe import WebSocketPipe, tame
 from aiospice.errors import ConnectError, RemoteProtocolError
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ _LOG = logging.getLogger("aiospice.websockets")
 _LOG.setLevel(logging.CRITICAL + 1)
 
 
-class WebSocketServerLayer:
+class WebSocketServerLayer(WebSocketPipe[ServerProtocol]):
     """The server's end of RFC 6455; ``where`` names the client in errors.
 
     Any path will do, as with QEMU. The subprotocol is ``binary``, or none for a client that names
@@ -71,9 +70,9 @@ class WebSocketServerLayer:
         error = self._protocol.handshake_exc or self._protocol.parser_exc
         if error is not None:
             if not self.ready:
-                raise self._error(f"the request to upgrade can't be read: {_tame(error)}")
+                raise self._error(f"the request to upgrade can't be read: {tame(error)}")
             raise RemoteProtocolError(
-                f"WebSocket was broken by the client: {_tame(error)}", where=self._where
+                f"WebSocket was broken by the client: {tame(error)}", where=self._where
             )
         return b"".join(plain)
 
@@ -97,7 +96,7 @@ class WebSocketServerLayer:
             error = self._protocol.handshake_exc
             raise self._error(
                 f"the request to upgrade was answered with HTTP {response.status_code}"
-                f"{f': {_tame(error)}' if error is not None else ''}"
+                f"{f': {tame(error)}' if error is not None else ''}"
             )
         self.ready = True
 
@@ -110,7 +109,7 @@ class WebSocketServerLayer:
         origins, hosts = headers.get_all("Origin"), headers.get_all("Host")
         host = hosts[0] if len(hosts) == 1 else ""
         if origins and (len(origins) > 1 or not self._origin(origins[0], host)):
-            shown = _tame(", ".join(origins))
+            shown = tame(", ".join(origins))
             raise self._refuse(403, f"a page of the origin {shown} may not come here")
 
     def _refuse(self, status: int, text: str) -> ConnectError:
@@ -119,36 +118,9 @@ class WebSocketServerLayer:
         self._protocol.send_response(response)
         return self._error(text)
 
-    def _take(self, event: object) -> bytes:
-        assert isinstance(event, Frame)
-        if event.opcode is Opcode.TEXT:
-            raise RemoteProtocolError(
-                "a WebSocket text message came; SPICE is carried in binary ones",
-                where=self._where,
-            )
-        if event.opcode is Opcode.CLOSE:
-            self.ended = True
-        if event.opcode in (Opcode.BINARY, Opcode.CONT):
-            return bytes(event.data)
-        return b""
-
     def receive_eof(self) -> None:
         if not self.ready:
             raise self._error("the client closed the connection before it was upgraded")
-
-    def send(self, data: bytes) -> None:
-        if self._protocol.state is State.OPEN:
-            self._protocol.send_binary(data)
-
-    def close(self) -> None:
-        if self._protocol.state is State.OPEN:
-            self._protocol.send_close(1000)
-
-    def data_to_send(self) -> bytes:
-        return b"".join(self._protocol.data_to_send())
-
-    def _error(self, text: str) -> ConnectError:
-        return ConnectError(f"{self._where}: {text}")
 
 
 def _subprotocol(protocol: ServerProtocol, offered: Sequence[Subprotocol]) -> Subprotocol | None:
@@ -156,9 +128,3 @@ def _subprotocol(protocol: ServerProtocol, offered: Sequence[Subprotocol]) -> Su
     if offered and _BINARY not in offered:
         raise NegotiationError("the subprotocol must be binary")
     return _BINARY if offered else None
-
-
-def _tame(error: BaseException | str) -> str:
-    """Make a text that may quote the peer fit for one line."""
-    text = "".join(c if c.isprintable() else " " for c in str(error))
-    return text[:200] or type(error).__name__
