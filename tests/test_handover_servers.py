@@ -141,25 +141,39 @@ def check_screen(world: TwoServers, node: Node, client: WorldClient) -> None:
     assert client.core.screens[0].snapshot() == Picture(64, 48, shown.tobytes())
 
 
+#: Policies, and whether the servers have a link: with one, records that clients carry are sealed.
+WAYS = pytest.mark.parametrize(
+    ("policy", "linked"),
+    [
+        *((policy, policy.needs_link) for policy in Policy),
+        (Policy.CARRY, True),
+        (Policy.CARRY_EARLY, True),
+    ],
+    ids=[*(policy.value for policy in Policy), "carry-sealed", "carry-early-sealed"],
+)
+
+
 @CUTS
-@pytest.mark.parametrize("policy", Policy, ids=[each.value for each in Policy])
-def test_nothing_is_lost_in_ten_moves_back_and_forth(policy: Policy, cut: int) -> None:
-    ten_moves(policy, cut)
+@WAYS
+def test_nothing_is_lost_in_ten_moves_back_and_forth(
+    policy: Policy, linked: bool, cut: int
+) -> None:
+    ten_moves(policy, cut, linked)
 
 
-@pytest.mark.parametrize("policy", Policy, ids=[each.value for each in Policy])
+@WAYS
 def test_nothing_is_lost_of_a_client_without_tokens_and_with_large_headers(
-    policy: Policy, monkeypatch: pytest.MonkeyPatch
+    policy: Policy, linked: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for kind in (8, 9, 10, 11):
         monkeypatch.setitem(CHANNEL_CAPS, kind, ())
         monkeypatch.setitem(_CAPS, kind, ())
-    ten_moves(policy, mini_header=False)
+    ten_moves(policy, linked=linked, mini_header=False)
 
 
-def ten_moves(policy: Policy, cut: int = 0, **options: Any) -> None:
+def ten_moves(policy: Policy, cut: int = 0, linked: bool = False, **options: Any) -> None:
     """Back and forth while streams run both ways, a file is sent, keys are held, and it draws."""
-    world = TwoServers(machine, cut=cut)
+    world = TwoServers(machine, cut=cut, linked=linked)
     world.policy = policy
     size = 4_000 if cut else 50_000
     life, here, there = Life(), "source", "target"

@@ -13,6 +13,7 @@ or one by one (``cut``). What goes with the guest, goes pickled.
 from __future__ import annotations
 
 import pickle
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -29,6 +30,7 @@ from aiospice.server.guest import Host
 
 if TYPE_CHECKING:
     from aiospice.effects import Endpoint
+    from aiospice.migration.peer import PeerMessage
 
 __all__ = ["Line", "Node", "TwoServers", "WorldClient"]
 
@@ -62,7 +64,29 @@ class Line:
         self.client, self.own, self.node, self.number = client, own, node, number
         self.to_client = bytearray()
         self.to_server = bytearray()
+        #: What is on its way: when it comes, to whom (True: the client), and the bytes.
+        self.on_its_way: deque[tuple[float, bool, bytes]] = deque()
         self.client_paused = False
+
+    def send(self, to_client: bool, data: bytes, due: float, now: float) -> None:
+        """Bytes leave."""
+        self.on_its_way.append((due, to_client, data))
+        self.come(now)
+
+    def come(self, now: float) -> bool:
+        """What is due is there."""
+        busy = False
+        while self.on_its_way and self.on_its_way[0][0] <= now:
+            _, to_client, data = self.on_its_way.popleft()
+            target = self.to_client if to_client else self.to_server
+            target += data
+            busy = True
+        return busy
+
+    def on_way(self, to_client: bool) -> int:
+        """Bytes that haven't been read at that end."""
+        waiting = len(self.to_client if to_client else self.to_server)
+        return waiting + sum(len(data) for _, way, data in self.on_its_way if way is to_client)
 
 
 class WorldClient:
@@ -93,6 +117,9 @@ class TwoServers:
         *,
         cut: int = 0,
         freezes: bool = True,
+        linked: bool = False,
+        delay: float = 0.0,
+        peer_delay: float = 0.0,
     ) -> None:
         config = config or ServerConfig()
         self.nodes = {name: Node(name, config) for name in ("source", "target")}
@@ -102,6 +129,13 @@ class TwoServers:
         self.lines: list[Line] = []
         self.cut, self.freezes = cut, freezes
         self.policy = Policy.CARRY
+        #: The servers have a link of their own (`aiospice.migration.peer`).
+        self.linked = linked
+        #: Seconds that bytes of clients are on their way, and messages of that link.
+        self.delay, self.peer_delay = delay, peer_delay
+        self.told: list[PeerMessage] = []
+        self._peer_line: deque[tuple[float, Node, bytes]] = deque()
+        self._moves = 0
         self.now = 1000.0
         self._number = 0
         #: Changes what the client carries to a server: (channel key, message's bytes).
@@ -122,10 +156,27 @@ class TwoServers:
 
     def prepare(self, source: str, target: str, ids: tuple[int | None, ...] = ()) -> None:
         """Clients connect to the target."""
+        if self.linked:
+            self.link(source, target)
         for id in ids or tuple(self[source].core.sessions):
             self[target].core.expect_migration(id, now=self.now)
         self[source].core.prepare_migration(target, 5900, policy=self.policy, now=self.now)
         self.run()
+
+    def link(self, source: str, target: str) -> None:
+        """The two servers are joined, for one migration."""
+        self._moves += 1
+        key = self._moves.to_bytes(32, "big")
+        self[source].core.peer_link(True, key, "source", self.now, f"move {self._moves}")
+        self[target].core.peer_link(True, key, "target", self.now, f"move {self._moves}")
+
+    def unlink(self) -> None:
+        """The link between them is lost."""
+        self._peer_line.clear()
+        for node in self.nodes.values():
+            role = node.core.peer.role
+            if role:
+                node.core.peer_link(False, None, role, self.now)
 
     def carry(self, source: str, target: str, during: Callable[[], None] = lambda: None) -> None:
         """The guest moves."""
@@ -142,7 +193,8 @@ class TwoServers:
         self[source].core.complete_migration(self.now)
         if run:
             self.run()
-            self[target].core.take_late_inputs(self[source].core.late_inputs(), self.now)
+            if not self.linked:
+                self[target].core.take_late_inputs(self[source].core.late_inputs(), self.now)
             self.run()
 
     # -- the world ---------------------------------------------------------------------------------
@@ -167,6 +219,22 @@ class TwoServers:
                 busy |= self._to_server(line)
         for client in self.clients:
             busy |= self._client_settles(client)
+        return self._peers() or busy
+
+    def _peers(self) -> bool:
+        """What the servers tell each other, in order."""
+        busy = False
+        for node, other in (tuple(self.nodes.values()), tuple(self.nodes.values())[::-1]):
+            for message in node.core.peer_out:
+                self.told.append(message)
+                due = self.now + self.peer_delay
+                self._peer_line.append((due, other, pickle.dumps(message)))
+            node.core.peer_out.clear()
+        while self._peer_line and self._peer_line[0][0] <= self.now:
+            busy = True
+            _, node, data = self._peer_line.popleft()
+            node.core.peer_in(pickle.loads(data), self.now)
+            self.freeze(node)
         return busy
 
     def freeze(self, node: Node) -> None:
@@ -199,7 +267,7 @@ class TwoServers:
             node.core.dropped(effect.connection, 0, self.now)
         while data := node.core.take(effect.connection):
             if line is not None:
-                line.to_client += data
+                line.send(True, data, self.now + self.delay, self.now)
         node.closing.add(effect.connection)
 
     def _pieces(self, data: bytes) -> list[bytes]:
@@ -207,11 +275,11 @@ class TwoServers:
         return [data[at : at + step] for at in range(0, len(data), step)]
 
     def _to_client(self, line: Line) -> bool:
-        busy, node = False, line.node
+        busy, node = line.come(self.now), line.node
         closing = line.number in node.closing
-        while len(line.to_client) < PIPE and not closing and (data := node.core.take(line.number)):
+        while line.on_way(True) < PIPE and not closing and (data := node.core.take(line.number)):
             busy = True
-            line.to_client += data
+            line.send(True, data, self.now + self.delay, self.now)
         connection = node.core.connections.get(line.number)
         channel = connection.channel if connection is not None else None
         kind = 0 if channel is None else channel.key[0]
@@ -222,7 +290,7 @@ class TwoServers:
             for piece in self._pieces(data):
                 line.client.core.received(line.own, piece, self.now)
             return True
-        if closing and not line.to_client and not deaf:
+        if closing and not line.on_way(True) and not deaf:
             self.lines.remove(line)
             line.client.core.closed(line.own, None, self.now)
             return True
@@ -230,8 +298,8 @@ class TwoServers:
 
     def _to_server(self, line: Line) -> bool:
         busy, node = False, line.node
-        while len(line.to_server) < PIPE and (data := line.client.core.take(line.own)):
-            line.to_server += self.forge(line, data)
+        while line.on_way(False) < PIPE and (data := line.client.core.take(line.own)):
+            line.send(False, self.forge(line, data), self.now + self.delay, self.now)
             busy = True
         if line.to_server and line.number not in node.paused:
             busy = True
@@ -270,6 +338,7 @@ class TwoServers:
 
     def cut_off(self, line: Line) -> None:
         """The client's end of a connection is gone."""
+        line.come(float("inf"))
         self.lines.remove(line)
         if line.to_server:
             line.node.core.received(line.number, bytes(line.to_server), self.now)
@@ -290,6 +359,8 @@ class TwoServers:
             cores: list[ServerCore | ClientSession] = [each.core for each in self.nodes.values()]
             cores += [client.core for client in self.clients]
             times = [at for core in cores if (at := core.next_wake()) is not None]
+            times += [line.on_its_way[0][0] for line in self.lines if line.on_its_way]
+            times += [self._peer_line[0][0]] if self._peer_line else []
             soonest = min(times, default=end)
             if not times or soonest > end:
                 break

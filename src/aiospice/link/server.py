@@ -66,6 +66,12 @@ if TYPE_CHECKING:
         def random_bytes(self, count: int) -> bytes:
             """``count`` unpredictable bytes."""
 
+        def seal(self, key: bytes, nonce: bytes, data: bytes, associated: bytes) -> bytes:
+            """Seal data so that only who has the key can read or change it; 16 bytes longer."""
+
+        def unseal(self, key: bytes, nonce: bytes, data: bytes, associated: bytes) -> bytes | None:
+            """What was sealed so; None if it wasn't."""
+
 
 __all__ = ["LinkRequested", "LinkServer", "ServerLinkPhase"]
 

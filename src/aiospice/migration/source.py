@@ -55,6 +55,17 @@ class Policy(Enum):
     #: As `CARRY`, but a display's record follows at once: nothing that its client may still send
     #: matters. Two trips less until the target can draw.
     CARRY_EARLY = "carry-early"
+    #: The source tells the target itself, over a link between the two: the client changes over at
+    #: once, and what it still sends to the source goes on to the target.
+    DIRECT = "direct"
+    #: As `DIRECT`, but the client stops sending before the guest's state is taken, so that nothing
+    #: is under way.
+    HOLD = "hold"
+
+    @property
+    def needs_link(self) -> bool:
+        """Whether the two servers need a link of their own."""
+        return self in (Policy.DIRECT, Policy.HOLD)
 
 
 class SourcePhase(Enum):

@@ -89,6 +89,8 @@ class Arrival:
     stage: ArrivalStage = ArrivalStage.LINKED
     #: Channels whose record hasn't come.
     waiting: set[Key] = field(default_factory=set)
+    #: The link to the source is lost.
+    cut_off: bool = False
     #: Channels that begin when the first record is there, or with the session.
     parked: set[Key] = field(default_factory=set)
 
@@ -198,6 +200,13 @@ class TargetMigration:
             del self.arrivals[client]
             self.events.append(SessionArrived(client=client, whole=True))
 
+    def link_changed(self, up: bool, now: float) -> None:
+        """The link to the source is lost (or back): what it was to tell won't come for ever."""
+        for arrival in self.arrivals.values():
+            arrival.cut_off = not up
+            if arrival.stage is not ArrivalStage.ARRIVING:
+                arrival.deadline = now + (ARRIVE_SECONDS if up else RECORD_SECONDS)
+
     # -- time ------------------------------------------------------------------------------------
 
     def next_wake(self) -> float | None:
@@ -215,4 +224,5 @@ class TargetMigration:
             if arrival.deadline <= now:
                 arrival.deadline = now + RECORD_SECONDS
                 what = "its records" if arrival.stage is ArrivalStage.ARRIVING else "its machine"
-                self.late.append((client, f"{what} didn't come in time"))
+                why = ": the link to the source is lost" if arrival.cut_off else ""
+                self.late.append((client, f"{what} didn't come in time{why}"))

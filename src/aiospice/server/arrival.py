@@ -93,10 +93,13 @@ def drop_beyond(held: Held) -> None:
             held.channel.send(messages.SurfaceDestroy(surface_id=id))
 
 
-def freeze(held: Held) -> DisplayRecord:
-    """The record of a channel that has nothing more to send than this record."""
+def freeze(held: Held, *, told: bool = False) -> DisplayRecord:
+    """The record of a channel that has nothing more to send than this record.
+
+    ``told``: and not even that, since the target is told it by us.
+    """
     caches, channel = held.caches, held.channel
-    serial = channel.serial + channel.queued + 1
+    serial = channel.serial + channel.queued + int(not told)
     kept = {id: plane for id, plane in sorted(held.planes.items()) if plane.created}
     rough = any(plane.lossy or plane.fading for plane in kept.values())
     lossy = held.config.lossy == "always" or (held.config.lossy == "auto" and rough)

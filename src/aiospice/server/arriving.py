@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from aiospice.channels.framing import Framing
 from aiospice.channels.server.base import RecordArrived, ServerPhase
 from aiospice.channels.server.cursor import CursorServer
 from aiospice.channels.server.display import DisplayServer
@@ -34,8 +35,9 @@ from aiospice.migration.source import SourceMigration
 from aiospice.migration.target import EXPECT_SECONDS, RECORD_SECONDS, TargetMigration
 from aiospice.server.arrival import Arrival, thaw, wait_for_clearing
 from aiospice.server.carried import LateInputs, MachineState, lower_devices, put_machine
-from aiospice.server.leaving import Leaving
+from aiospice.server.forwarding import Forwarding
 from aiospice.server.machine import CursorState
+from aiospice.server.sealed import SEALED_MORE
 from aiospice.wire import caps, main, vmc
 from aiospice.wire.agent_stream import MAX_MESSAGE
 from aiospice.wire.caps import MainCap
@@ -69,7 +71,7 @@ MAIN: Key = (1, 0)
 LATE_SECONDS = 1.0
 
 
-class Arriving(Leaving):
+class Arriving(Forwarding):
     """See the module's text."""
 
     def __init__(self, config: ServerConfig, machine: Machine) -> None:
@@ -130,7 +132,7 @@ class Arriving(Leaving):
                 device.opened = False
 
     def thaw_machine(self, state: MachineState, now: float) -> None:
-        """The guest is here: what `Leaving.freeze_machine` gave on the source.
+        """The guest is here: what `freeze_machine` gave on the source.
 
         `LocalError` if this machine has other devices.
         """
@@ -153,7 +155,7 @@ class Arriving(Leaving):
         self._agent_here()
 
     def take_late_inputs(self, late: dict[int, LateInputs], now: float) -> None:
-        """What clients typed while neither server had the guest (`Leaving.late_inputs`).
+        """What clients typed while neither server had the guest (`late_inputs` there).
 
         Until it is told, for `LATE_SECONDS` at most, what they type here waits.
         """
@@ -167,9 +169,10 @@ class Arriving(Leaving):
                 continue
             # It types here already: only what would stay down by mistake is let up.
             assert isinstance(inputs, InputsServer)
-            up = [e for e in found.events if isinstance(e, KeyChanged) and not e.pressed]
-            for event in up:
-                if event.code in inputs.keys_down:
+            other = InputsServer(inputs.key, Framing(3, True))
+            for event in other.replay(found.messages, now):
+                up = isinstance(event, KeyChanged) and not event.pressed
+                if isinstance(event, KeyChanged) and up and event.code in inputs.keys_down:
                     del inputs.keys_down[event.code]
                     self._events.append(event)
         self._inputs_go_on(self._late_awaited)
@@ -180,7 +183,7 @@ class Arriving(Leaving):
             session = self.sessions.get(number)
             channel = session.channels.get((3, 0)) if session is not None else None
             if session is not None and channel is not None:
-                self._record(session, channel, data)
+                self._arrives(session, channel, data, sealed=True)
 
     def _let_up(self, client: int) -> None:
         """Nobody holds down any more what a client held that doesn't come."""
@@ -209,15 +212,20 @@ class Arriving(Leaving):
             expected = self.target.expects(session.id, self._now)
             assert expected is not None
             self.target.linked(session.id, expected, self._now)
-            channel.expect_record()
+            self._expect(channel)
         elif self.target.opened(session.id, channel.key, has_record=channel.key[0] in RECORDS):
             self._await_record(session, channel)
         else:
             channel.park()
         self._tell_target()
 
+    def _expect(self, channel: ServerChannel) -> None:
+        sealed = self.peer.key is not None and self.peer.role == "target"
+        channel.expect_record(SEALED_MORE if sealed else 0)
+        channel.by_link = sealed
+
     def _await_record(self, session: ServerSession, channel: ServerChannel) -> None:
-        channel.expect_record()
+        self._expect(channel)
         if channel.key[0] == 2:
             self._begin_display(session, channel, channel.key[1])  # type: ignore[arg-type]
             held = session.helds[channel.key[1]]
@@ -236,7 +244,7 @@ class Arriving(Leaving):
         elif isinstance(event, StartRequested):
             self._start_anew(session, channel)
         elif isinstance(event, RecordArrived):
-            self._record(session, channel, event.data)
+            self._brought(session, channel, event.data)
         elif session.id in self._kept and isinstance(event, (AgentPiece, AgentTokens)):
             self._keep_event(session, event)
         else:
@@ -275,12 +283,22 @@ class Arriving(Leaving):
         if connection is not None and not connection.closing:
             self._channel_received(connection, b"")
 
-    def _record(self, session: ServerSession, channel: ServerChannel, data: bytes) -> None:
-        connection = session.connections[channel.key]
-        if channel.key[0] == 3 and self.carried is not None and not self._late_told:
+    def _brought(self, session: ServerSession, channel: ServerChannel, data: bytes) -> None:
+        """A client has brought the record of a channel."""
+        waits = self.carried is not None and not self._late_told and not channel.by_link
+        if channel.key[0] == 3 and waits:
             self._late_awaited[session.id] = (data, self._now + LATE_SECONDS)
-            return
+        else:
+            self._arrives(session, channel, data, sealed=True)
+
+    def _arrives(
+        self, session: ServerSession, channel: ServerChannel, data: bytes, *, sealed: bool
+    ) -> None:
+        """Go on with a channel where its record says; ``sealed``: as a client brings it."""
+        connection = session.connections[channel.key]
         try:
+            if sealed:
+                data = self._unsealed(session.id, channel.key, data)
             record = parse_record(channel.key[0], data)
             channel.unpark()
             self._restore(session, channel, record)
@@ -310,12 +328,12 @@ class Arriving(Leaving):
             self._restore_display(session, channel, record)
         elif isinstance(record, InputsRecord) and isinstance(channel, InputsServer):
             held = None if self.carried is None else self.carried.held.pop(session.id, None)
-            late = self._late_here.pop(session.id, None)
-            if late is not None:
-                for event in late.events:
-                    super()._handle(session, channel, event)
-                held = late.down or held
             channel.thaw(record, self.machine.locks, held)
+            late = self._late_here.pop(session.id, LateInputs(()))
+            channel.counts = False
+            for event in channel.replay(late.messages, self._now):
+                self._handle(session, channel, event)
+            channel.counts = True
         elif isinstance(record, (VmcRecord, SmartcardRecord)):
             assert isinstance(channel, DeviceServer)
             self._restore_device(session, channel, record)
@@ -493,7 +511,7 @@ class Arriving(Leaving):
         """Nobody has told what was typed meanwhile: go on without."""
         late = [number for number, (_, until) in self._late_awaited.items() if until <= now]
         for number in late:
-            self._late_here.setdefault(number, LateInputs((), None))
+            self._late_here.setdefault(number, LateInputs(()))
         self._late_told = self._late_told or bool(late)
         self._inputs_go_on(late)
 
@@ -532,3 +550,5 @@ class Arriving(Leaving):
         ) -> None: ...
 
         def _channel_received(self, connection: Connection, data: bytes) -> None: ...
+
+        def _look_at_reading(self, connection: Connection, channel: ServerChannel) -> None: ...

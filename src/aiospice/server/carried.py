@@ -19,7 +19,6 @@ from aiospice.server.frames import Display, DisplayState
 from aiospice.server.machine import CursorState, Sound
 
 if TYPE_CHECKING:
-    from aiospice.channels.events import Event
     from aiospice.server.devices import Device
     from aiospice.server.machine import Machine
 
@@ -58,10 +57,9 @@ class MachineState:
 
 @dataclass(slots=True)
 class LateInputs:
-    """What a client typed while neither server had the guest, and what it holds down since."""
+    """What a client typed while neither server had the guest: messages, as they came."""
 
-    events: tuple[Event, ...]
-    down: HeldDown | None
+    messages: tuple[tuple[int, bytes], ...]
 
 
 def lift_devices(

@@ -15,7 +15,6 @@ from aiospice.channels.server.base import ServerPhase
 from aiospice.channels.server.vmc import DeviceServer
 from aiospice.effects import Close, Compute, Pause, Resume, ServerEffect
 from aiospice.errors import AiospiceError, RemoteProtocolError, SpiceTimeout
-from aiospice.server.arriving import Arriving
 from aiospice.server.connection import Connection
 from aiospice.server.events import (
     ClientConnected,
@@ -23,6 +22,7 @@ from aiospice.server.events import (
     ServerChannelClosed,
     ServerChannelOpened,
 )
+from aiospice.server.linked import Linked
 from aiospice.server.links import Links, Ticket
 from aiospice.server.machine import Machine
 from aiospice.server.session import ServerSession, capabilities, channel_class
@@ -49,12 +49,12 @@ SILENT_TIMES = 4
 NO_PONG = "it doesn't answer pings"
 
 
-class ServerCore(Arriving, Links):
+class ServerCore(Linked, Links):
     """See the module's text."""
 
     def __init__(self, config: ServerConfig, crypto: ServerCrypto) -> None:
         Links.__init__(self, config, crypto)
-        Arriving.__init__(self, config, Machine())
+        Linked.__init__(self, config, Machine())
         self._tick_at: float | None = None
         #: The connection whose messages are being handled: what they change waits for their end.
         self._handling = 0
@@ -341,9 +341,9 @@ class ServerCore(Arriving, Links):
             self._look_at_reading(connection, channel)
 
     def _look_at_reading(self, connection: Connection, channel: ServerChannel) -> None:
-        if channel.reading_paused == connection.paused or connection.closing:
+        if channel.holds_back == connection.paused or connection.closing:
             return
-        connection.paused = channel.reading_paused
+        connection.paused = channel.holds_back
         if connection.paused:
             self._effects.append(Pause(connection.number))
         else:

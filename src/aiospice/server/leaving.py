@@ -13,10 +13,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aiospice.channels.server.base import FlushMarked
+from aiospice.channels.server.base import FlushMarked, Passed
 from aiospice.channels.server.cursor import CursorServer
 from aiospice.channels.server.display import DisplayServer
-from aiospice.channels.server.inputs import HeldDown, InputsServer, KeyChanged
+from aiospice.channels.server.inputs import InputsServer
 from aiospice.channels.server.main import MainServer, TargetAnswered
 from aiospice.channels.server.playback import PlaybackServer
 from aiospice.channels.server.record import RecordServer
@@ -26,7 +26,8 @@ from aiospice.devices.carry import freeze_client
 from aiospice.devices.carry_agent import freeze_agent, settle
 from aiospice.devices.carry_smartcard import freeze_smartcard
 from aiospice.devices.smartcard import SmartcardDevice
-from aiospice.errors import AiospiceError, LocalError, StateError
+from aiospice.errors import AiospiceError, LocalError, RemoteProtocolError, StateError
+from aiospice.migration.peer import Late, LateEnd
 from aiospice.migration.source import Policy, SourceMigration, SourcePhase
 from aiospice.server.arrival import cut_short, drop_beyond, freeze, is_drained, let_go
 from aiospice.server.carried import (
@@ -36,7 +37,8 @@ from aiospice.server.carried import (
     put_devices_back,
     take_machine,
 )
-from aiospice.server.serving import PASSED_ON, Serving
+from aiospice.server.peering import Peering
+from aiospice.server.serving import Serving
 from aiospice.wire import main
 from aiospice.wire.common import MigrateFlags
 from aiospice.wire.handover import HandoverRecord, VmcRecord
@@ -53,19 +55,22 @@ __all__ = ["DRAIN_SECONDS", "Leaving"]
 
 #: How long a client may take to be sent the last picture before it leaves without.
 DRAIN_SECONDS = 4.0
+#: Messages that a client may send to its keyboard and mouse while the machine stands still.
+MOST_TYPED = 4_000
 _WHOLE = MigrateFlags.NEED_FLUSH | MigrateFlags.NEED_DATA_TRANSFER
 
 
-class Leaving(Serving):
+class Leaving(Serving, Peering):
     """See the module's text."""
 
     def __init__(self, config: ServerConfig, machine: Machine) -> None:
-        super().__init__(config, machine)
+        Serving.__init__(self, config, machine)
+        Peering.__init__(self)
         self.source = SourceMigration()
         #: What has gone, or is about to go, with the guest.
         self.frozen: MachineState | None = None
-        self._late: dict[int, list[Event]] = {}
-        self._down: dict[int, HeldDown] = {}
+        #: What clients have typed since.
+        self._late: dict[int, list[tuple[int, bytes]]] = {}
         #: Displays whose clients are sent the last picture: (client, display), and until when.
         self._draining: dict[tuple[int, int], float] = {}
 
@@ -92,6 +97,8 @@ class Leaving(Serving):
             raise LocalError(f"{host!r}, ports {port} and {tls_port}: clients can't go there")
         if not (port or tls_port):
             raise LocalError("the target has neither a port nor a TLS port")
+        if policy.needs_link and not self.peer.up:
+            raise LocalError(f"policy {policy.value!r} needs a link to the target's server")
         destination = main.DstInfo(
             port=port, secure_port=tls_port, host=host.encode(), cert_subject=cert_subject.encode()
         )
@@ -125,13 +132,14 @@ class Leaving(Serving):
             inputs = session.channels.get((3, 0))
             if isinstance(inputs, InputsServer):
                 state.held[number] = inputs.held_down
+                inputs.passes_on = True
             state.wishes[number] = {
                 key[1]: (channel.compression, channel.video_codecs)
                 for key, channel in session.channels.items()
                 if key[0] == 2 and isinstance(channel, DisplayServer)
             }
         self.frozen = state
-        self._late, self._down = {}, {}
+        self._late = {}
         for device in (self.agent, *self.devices.values()):
             self._device_moved(device)
         return state
@@ -154,25 +162,20 @@ class Leaving(Serving):
         for device in (self.agent, *self.devices.values()):
             self._device_moved(device)
         late, self._late = self._late, {}
-        for number, events in late.items():
-            session = self.sessions.get(number)
-            channel = session.channels.get((3, 0)) if session is not None else None
-            if session is None or channel is None:
-                keys = [each for each in events if isinstance(each, KeyChanged)]
-                self._events += [each for each in keys if not each.pressed]
-                continue
-            for event in events:
-                self._handle(session, channel, event)
+        for number, session in self.sessions.items():
+            channel = session.channels.get((3, 0))
+            if channel is not None:
+                channel.passes_on = False
+                for event in channel.replay(late.get(number, ()), now):
+                    self._handle(session, channel, event)
 
     def late_inputs(self) -> dict[int, LateInputs]:
         """What clients have typed since the machine stood still, for the target.
 
-        It is all there once the clients' marks have come (`MoveFinished` at the latest).
+        It is all there once the clients' marks have come (`MoveFinished` at the latest). Where
+        there is a link to the target, it goes there by itself.
         """
-        found: dict[int, LateInputs] = {}
-        for number, events in self._late.items():
-            found[number] = LateInputs(tuple(events), self._down.get(number))
-        return found
+        return {number: LateInputs(tuple(each)) for number, each in self._late.items()}
 
     def publish(self, now: float) -> None:
         """Show clients what the guest has drawn, if it is time for a frame, and it is here."""
@@ -241,6 +244,7 @@ class Leaving(Serving):
 
     def _send_off(self, session: ServerSession, channel: ServerChannel) -> None:
         """Send MIGRATE behind everything that the channel is still to be sent."""
+        connection = session.connections[channel.key]
         flags = int(_WHOLE)
         if isinstance(channel, (MainServer, DeviceServer)):
             self._fill(session, channel, low=None)
@@ -250,9 +254,10 @@ class Leaving(Serving):
         elif isinstance(channel, (PlaybackServer, RecordServer)):
             channel.stop()
             flags = 0
-        connection = session.connections[channel.key]
         early = self.source.policy is Policy.CARRY_EARLY and channel.key[0] == 2
-        if early and session.helds[channel.key[1]].started:
+        if flags and self._is_direct():
+            self._send_directly(session, channel)
+        elif early and session.helds[channel.key[1]].started:
             channel.migrate(MigrateFlags.NEED_DATA_TRANSFER)
             self._flushed(session, channel)
         else:
@@ -263,6 +268,13 @@ class Leaving(Serving):
             channel.allow(core.credit(session.id), core.room())
             self._reading_changed(connection, channel)
 
+    def _is_direct(self) -> bool:
+        """Whether records go over the link to the target."""
+        return False
+
+    def _send_directly(self, session: ServerSession, channel: ServerChannel) -> None:
+        """Have a client leave at once, and tell the target its record."""
+
     # -- what clients answer -----------------------------------------------------------------------
 
     def _handle(self, session: ServerSession, channel: ServerChannel, event: Event) -> None:
@@ -271,32 +283,65 @@ class Leaving(Serving):
             self._carry_out()
         elif isinstance(event, FlushMarked):
             self._flushed(session, channel)
-        elif self.frozen is not None and isinstance(event, PASSED_ON):
-            self._late.setdefault(session.id, []).append(event)
+        elif isinstance(event, Passed):
+            self._passed(session, channel, event)
         else:
             super()._handle(session, channel, event)
 
+    def _begin_inputs(self, session: ServerSession, channel: InputsServer, number: int) -> None:
+        super()._begin_inputs(session, channel, number)
+        channel.passes_on = self.frozen is not None
+
+    def _passed(self, session: ServerSession, channel: ServerChannel, event: Passed) -> None:
+        """Somebody types while the machine stands still."""
+        kept = self._late.setdefault(session.id, [])
+        kept.append((event.number, event.body))
+        if len(kept) > MOST_TYPED:
+            error = RemoteProtocolError(
+                f"{MOST_TYPED} messages while the machine stands still", where=channel.name
+            )
+            channel.fail(error)
+            self._channel_gone(session.connections[channel.key], error)
+
     def _flushed(self, session: ServerSession, channel: ServerChannel) -> None:
+        data = self._record(session, channel)
+        if data is None:
+            return
+        channel.send_record(self._seal(session.id, channel.key, data))
+        self._wants(session.connections[channel.key])
+        if channel.key[0] == 3:
+            self._tell_typed(session, channel)
+
+    def _tell_typed(self, session: ServerSession, channel: ServerChannel) -> None:
+        """What was typed while the machine stood still goes over the link, if there is one."""
+        if not self.peer.up:
+            return
+        for number, body in self._late.pop(session.id, ()):
+            self._tell_peer(Late(session.id, channel.key, number, body))
+        self._tell_peer(LateEnd(session.id, channel.key, True))
+
+    def _record(
+        self, session: ServerSession, channel: ServerChannel, *, told: bool = False
+    ) -> bytes | None:
+        """The record of a channel, None if it fails with that; ``told``: it isn't sent there."""
         try:
-            data = self._record_of(session, channel).encode()
+            return self._record_of(session, channel, told=told).encode()
         except AiospiceError as error:
             channel.fail(error)
             self._channel_gone(session.connections[channel.key], error)
-            return
-        channel.send_record(data)
-        self._wants(session.connections[channel.key])
+            return None
 
-    def _record_of(self, session: ServerSession, channel: ServerChannel) -> HandoverRecord:
+    def _record_of(
+        self, session: ServerSession, channel: ServerChannel, *, told: bool
+    ) -> HandoverRecord:
         kind, number = channel.key
         if kind == 1:
             assert isinstance(self.agent.core, AgentDevice)
             return freeze_agent(self.agent.core, session.id)
         if kind == 2:
-            return freeze(session.helds[number])
+            return freeze(session.helds[number], told=told)
         if isinstance(channel, InputsServer):
-            if session.id in self._late:
-                self._down[session.id] = channel.held_down
-            return channel.freeze()
+            return channel.freeze(() if self.peer.up else self._late.get(session.id, ()))
         core = self.devices[channel.key].core
         if isinstance(core, SmartcardDevice):
             return freeze_smartcard(core, session.id)

@@ -26,7 +26,7 @@ from aiospice.wire.message import CLIENT, Message
 from aiospice.wire.registry import find, message_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from aiospice.channels.base import Key
 
@@ -34,6 +34,7 @@ __all__ = [
     "ASKED_LIMIT",
     "TOGETHER",
     "FlushMarked",
+    "Passed",
     "RecordArrived",
     "ServerChannel",
     "ServerPhase",
@@ -70,6 +71,13 @@ class FlushMarked(Event):
     """The client has sent all that it sends to the source: the record can be made."""
 
 
+class Passed(Event):
+    """A message that isn't handled here but goes on as it came (`ServerChannel.passes_on`)."""
+
+    number: int
+    body: bytes
+
+
 class RecordArrived(Event):
     """A client hands over the source's record. The channel is parked until `ServerChannel.unpark`.
 
@@ -88,6 +96,10 @@ class ServerChannel(CountsUnused):
 
     #: What to do with each message above 100, by its number.
     handlers: ClassVar[dict[int, str]] = {}
+    #: On a target: what the client says there waits for what it had said to the source.
+    awaits_late: ClassVar[bool] = True
+    #: Messages above 100 that are handled here even if the channel passes on.
+    never_passed: ClassVar[frozenset[int]] = frozenset()
     #: Messages that may come before the record of a hand-over.
     before_record: ClassVar[frozenset[int]] = frozenset((common.ClientMigrateData.number,))
     #: The largest body in bytes that a client may send.
@@ -132,6 +144,13 @@ class ServerChannel(CountsUnused):
         #: On a source: the flags of MIGRATE, and whether the client's mark has come.
         self.migrate_flags = 0
         self.flushed = False
+        #: On a source: what the client says is for the target, and told as `Passed`.
+        self.passes_on = False
+        #: On a target: the record may come from the source itself, and the client's messages then
+        #: wait for what it had sent there (``late_awaited``).
+        self.by_link = False
+        self.late_awaited = False
+        self._ahead: deque[tuple[int, int, int, bytes]] = deque()
         self._limit_before = 0
 
     # -- out ---------------------------------------------------------------------------------
@@ -267,12 +286,44 @@ class ServerChannel(CountsUnused):
         if self.phase is ServerPhase.MIGRATING:
             self._put(common.MigrateData.number, data)
 
-    def expect_record(self) -> None:
-        """The channel goes on with the record that the client brings, or not at all."""
+    def expect_record(self, more: int = 0) -> None:
+        """The channel goes on with the record that the client brings, or not at all.
+
+        ``more``: bytes by which it may be longer than upstream's.
+        """
         kind = RECORDS[self.key[0]]
         self._limit_before = self.framing.limit
-        self.framing.limit = max(kind.limit, self.framing.limit)
+        self.framing.limit = max(kind.limit + more, self.framing.limit)
         self.phase = ServerPhase.WAITING
+
+    def record_came(self) -> None:
+        """The source itself has told the record; the client's messages wait for `late_ended`."""
+        self.phase = ServerPhase.PARKED
+        self.late_awaited = self.awaits_late
+
+    def late_ended(self) -> None:
+        """All that the client had sent to the source is here."""
+        self.late_awaited = False
+
+    def replay(self, messages: Iterable[tuple[int, bytes]], now: float) -> list[Event]:
+        """Messages (number, body) of this channel's own that came elsewhere, or earlier.
+
+        What they meant; see ``error`` as with `receive`.
+        """
+        self._now = now
+        passes, self.passes_on = self.passes_on, False
+        try:
+            for number, body in messages:
+                if number <= _BASE_LAST:
+                    raise RemoteProtocolError(f"message {number} is nothing that comes late")
+                if len(body) > self.framing.limit:
+                    raise RemoteProtocolError(f"a late message of {len(body)} bytes")
+                self._message(number, body)
+        except AiospiceError as error:
+            self.fail(error)
+        self.passes_on = passes
+        events, self._events = self._events, []
+        return events
 
     def park(self) -> None:
         """The channel begins later, by `unpark`."""
@@ -287,6 +338,11 @@ class ServerChannel(CountsUnused):
 
     # -- in ----------------------------------------------------------------------------------
 
+    @property
+    def holds_back(self) -> bool:
+        """Nothing is read from the connection for now."""
+        return self.reading_paused or self.late_awaited
+
     def receive(self, data: bytes | bytearray | memoryview, now: float) -> list[Event]:
         """Take bytes in and return what they meant. Never raises: see ``error``.
 
@@ -296,12 +352,13 @@ class ServerChannel(CountsUnused):
         if data:
             self.framing.feed(data)
         try:
-            while self.phase in _READING and not self.reading_paused:
-                frame = self.framing.next()
+            while self.phase in _READING and not self.holds_back:
+                frame = self._ahead.popleft() if self._ahead else self.framing.next()
                 if frame is None:
                     break
                 self._frame(*frame)
-            if self.phase is ServerPhase.PARKED and self.framing.buffered > PARKED_LIMIT:
+            limited = self.phase is ServerPhase.PARKED and not self.by_link
+            if limited and self.framing.buffered > PARKED_LIMIT:
                 raise RemoteProtocolError(
                     f"{self.framing.buffered} bytes for a channel that is yet to begin"
                 )
@@ -318,6 +375,12 @@ class ServerChannel(CountsUnused):
         self.phase = ServerPhase.CLOSED
 
     def _frame(self, number: int, serial: int, sub_list: int, body: bytes) -> None:
+        early = self.phase is ServerPhase.WAITING and number not in self.before_record
+        if early and self.by_link:  # the record comes from the source itself, and hasn't yet
+            self._ahead.append((number, serial, sub_list, body))
+            self.phase = ServerPhase.PARKED
+            self.late_awaited = True
+            return
         if not sub_list:
             self._message(number, body)
             return
@@ -340,6 +403,9 @@ class ServerChannel(CountsUnused):
                 kind = find(0, CLIENT, number)
                 assert kind is not None
                 handler(self, kind.parse(body))
+            return
+        if self.passes_on and number not in self.never_passed:
+            self._events.append(Passed(number=number, body=body))
             return
         kind = find(self.key[0], CLIENT, number)
         if kind is None:

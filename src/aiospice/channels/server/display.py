@@ -52,6 +52,8 @@ class DisplayServer(ServerChannel):
         display.PreferredVideoCodecType.number: "_on_preferred_video_codec_type",
     }
     limit: ClassVar[int] = 4 << 10
+    #: Wishes and reports may come in any order; answers to pings have to come at once.
+    awaits_late: ClassVar[bool] = False
 
     def __init__(self, key: Key, framing: Framing, client_caps: tuple[int, ...] = ()) -> None:
         super().__init__(key, framing, client_caps)

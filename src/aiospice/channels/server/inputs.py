@@ -7,7 +7,7 @@ here, so that a guest sees whole keys: ``0x1c`` for Enter, ``0xe048`` for the cu
 
 from __future__ import annotations
 
-from typing import ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from aiospice.channels.base import Key
 from aiospice.channels.events import Event
@@ -16,6 +16,9 @@ from aiospice.channels.server.base import ServerChannel, ServerPhase
 from aiospice.errors import RemoteProtocolError
 from aiospice.wire import inputs
 from aiospice.wire.handover import InputsRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 __all__ = [
     "ButtonChanged",
@@ -32,6 +35,7 @@ __all__ = [
 _BREAK = 0x80
 #: Keys that one client may hold down at a time; no keyboard has more.
 KEYS_DOWN_LIMIT = 256
+_MOTION = (inputs.MouseMotion.number, inputs.MousePosition.number)
 #: Motion messages that a client may have sent without an acknowledgement.
 MOST_MOTION = 16
 
@@ -132,6 +136,8 @@ class InputsServer(ServerChannel):
         self.buttons = 0
         #: Motion messages since the last acknowledgement.
         self.motion_count = 0
+        #: Whether motion is counted: what the source has counted isn't again.
+        self.counts = True
         #: The newest locks that the client doesn't know of yet.
         self._locks: int | None = None
 
@@ -169,11 +175,15 @@ class InputsServer(ServerChannel):
 
     # -- moving ------------------------------------------------------------------------------
 
-    def freeze(self) -> InputsRecord:
-        """The record for the target; what is held down isn't released here any more."""
+    def freeze(self, kept: Iterable[tuple[int, bytes]] = ()) -> InputsRecord:
+        """The record for the target; what is held down isn't released here any more.
+
+        kept: messages that the target gets without counting what moves in them.
+        """
         self.keys_down.clear()
         self.buttons = 0
-        return InputsRecord(motion_count=min(self.motion_count, MOST_MOTION))
+        count = self.motion_count + sum(number in _MOTION for number, _ in kept)
+        return InputsRecord(motion_count=min(count, MOST_MOTION))
 
     def thaw(self, record: InputsRecord, locks: int, held: HeldDown | None) -> None:
         """Go on where the source's record says; ``held``: what is held down, as the source knew."""
@@ -222,7 +232,7 @@ class InputsServer(ServerChannel):
         self._events.append(LocksRequested(locks=message.modifiers & 7))
 
     def _moved(self) -> None:
-        self.motion_count += 1
+        self.motion_count += int(self.counts)
         # Once the session moves, nothing is acknowledged here any more: the target does it.
         while self.motion_count >= inputs.MOTION_ACK_BUNCH and self.phase is ServerPhase.OPEN:
             self.motion_count -= inputs.MOTION_ACK_BUNCH

@@ -88,6 +88,15 @@ class MainServer(ServerChannel):
         main.ClientMigrateEnd.number: "_on_end",
         main.MigrateDstDoSeamless.number: "_on_do_seamless",
     }
+    never_passed: ClassVar[frozenset[int]] = frozenset(
+        (
+            main.MigrateConnected.number,
+            main.MigrateConnectError.number,
+            main.MigrateConnectedSeamless.number,
+            main.ClientMigrateEnd.number,
+            main.MigrateDstDoSeamless.number,
+        )
+    )
     before_record: ClassVar[frozenset[int]] = frozenset(
         (
             common.ClientMigrateData.number,
@@ -173,10 +182,15 @@ class MainServer(ServerChannel):
         """The migration is off; an answer that is late is told so."""
         self.offered = None
 
-    def expect_record(self) -> None:
+    def expect_record(self, more: int = 0) -> None:
         """The session arrives from another server."""
         self.arriving = True
-        super().expect_record()
+        super().expect_record(more)
+
+    def record_came(self) -> None:
+        """The source itself has told the record."""
+        self.arriving = False
+        super().record_came()
 
     def agree(self, whole: bool) -> None:
         """Answer `WholeRequested`."""
