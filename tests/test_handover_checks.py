@@ -7,24 +7,74 @@ ends with an error that says what was wrong, and the server serves the next.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from struct import pack, pack_into, unpack_from
+from typing import Any
 
 import pytest
-from tests.two_servers import Line, TwoServers, WorldClient
+from lz4.block import compress
+from tests.test_handover_shown import check, show, two_screens
+from tests.two_servers import Line, Node, TwoServers, WorldClient
 
 from aiospice.agent.guest import GuestAgent
 from aiospice.channels.framing import Framing
+from aiospice.channels.server.base import ServerChannel
+from aiospice.channels.server.inputs import KeyChanged
 from aiospice.channels.server.main import MainServer, TargetAnswered
-from aiospice.migration.client import MigrationAbandoned
-from aiospice.migration.target import EXPECT_SECONDS
+from aiospice.channels.server.vmc import VmcServer
+from aiospice.client.config import ClientConfig
+from aiospice.client.picture import Picture
+from aiospice.migration.client import MigrationFinished
 from aiospice.server.config import ServerConfig
-from aiospice.server.events import ClientDisconnected, ClientRefused, ServerChannelClosed
+from aiospice.server.events import ClientDisconnected, ServerChannelClosed
 from aiospice.server.guest import Host
-from aiospice.wire import common, main
+from aiospice.server.session import channel_class
+from aiospice.wire import common, main, vmc
 from aiospice.wire.agent import AgentType
 from aiospice.wire.agent_stream import pack_chunk, pack_message
 from aiospice.wire.header import MINI
 
+#: What a target has to check of a client, by number, and the tests of this module that show it
+#: (``RULES``: entries of that number). The others: 10 is about servers that seal their records.
+CHECKS: dict[int, tuple[str, str]] = {
+    1: ("sessions come only where and while they are expected", "tests/test_handover_who.py"),
+    2: ("a mark comes once, and only if MIGRATE asked for it", "mark"),
+    3: ("only who arrives asks to be taken over whole, once", "asked"),
+    4: ("a session that comes whole does not begin anew", "begin_anew"),
+    5: ("answers are believed only to what was asked, once", "answers"),
+    6: ("letters and version are those of the record", "RULES"),
+    7: ("a record has its least length before it is read", "RULES"),
+    8: ("nor is it longer than it can be, before room is made for it", "RULES, room"),
+    9: ("blocks lie in order, without gaps, and nothing is behind them", "RULES"),
+    11: ("a device is connected or not; one that wasn't begins as new", "RULES, not_connected"),
+    12: ("what the guest hasn't read lies inside of the record", "RULES"),
+    13: ("tokens and what they were spent on are one window at most", "RULES"),
+    14: ("bytes for the guest came in as many messages as the record says", "RULES"),
+    15: ("tokens to send with have a limit", "within_their_limit"),
+    16: (
+        "bytes for the agent are judged again",
+        "RULES, past_what_is, words_of_the_server",
+    ),
+    17: ("a chunk's header has 8 bytes at most", "RULES"),
+    18: ("a chunk has port and size of one", "RULES"),
+    19: ("a message's header is read only behind a chunk's, up to 19 bytes", "RULES"),
+    20: ("the part of it lies inside of the record", "RULES"),
+    21: ("verdicts are those that a message can be under way with", "RULES, past_what_is_allowed"),
+    22: ("what is to come of a message has its limit", "RULES"),
+    23: ("flags are 0 or 1", "RULES"),
+    24: ("a card's message is one, inside of the record, and has a card's size", "RULES"),
+    25: ("motion that isn't acknowledged has a limit", "RULES"),
+    26: ("surfaces fill their block, in the form that is set here", "RULES, other_form"),
+    27: ("surfaces are known here, and come once", "RULES"),
+    28: ("what is lossy lies on its surface", "rectangle"),
+    29: ("the window of GLZ has its limits; displays share it", "RULES, share_their_caches"),
+    30: ("the cache has its limits; one display empties it", "RULES, second_display, no_display"),
+    31: ("serials are those of a session", "RULES"),
+    32: ("a thin line is one client's", "thin_line"),
+    33: ("a piece for the agent has 2048 bytes at most", "piece_for_the_agent"),
+    34: ("what unpacks has its limits, and counts", "unpacks"),
+}
 Change = Callable[[bytes], bytes]
 PORT = "org.example.port"
 
@@ -37,12 +87,16 @@ def machine(host: Host) -> None:
     host.agent()
 
 
-def world_with_agent(**settings: object) -> tuple[TwoServers, WorldClient]:
-    """A client on the source, whose guest has an agent."""
-    world = TwoServers(machine, ServerConfig(**settings), freezes=False)  # type: ignore[arg-type]
+def world_with_agent(*, more: int = 0, **settings: Any) -> tuple[TwoServers, WorldClient]:
+    """A client on the source, whose guest has an agent; ``more`` share it."""
+    if more:
+        settings["on_second_client"] = "share"
+    world = TwoServers(machine, ServerConfig(**settings), freezes=False)
     device, agent = world["source"].host.agent(), GuestAgent()
     device.opened = True
     anna = world.client()
+    for _ in range(more):
+        world.client()
     for _ in range(20):
         agent.receive(device.read())
         device.write(agent.take())
@@ -64,13 +118,22 @@ def packed(number: int, body: bytes) -> bytes:
     return MINI.pack(number, len(body)) + body
 
 
-def on_the_way(world: TwoServers, node: str, kind: int, number: int, change: Change) -> None:
-    """Change the bodies of one kind of message of a client to a server, header and all."""
+def packed_as(number: int, body: bytes, _: bytes) -> bytes:
+    """Another message in place of one."""
+    return packed(number, body)
+
+
+def on_the_way(
+    world: TwoServers, node: str, kind: int, number: int, change: Change, id: int | None = None
+) -> None:
+    """Change the bodies of one kind of message of the first client to a server, header and all."""
 
     def forge(line: Line, data: bytes) -> bytes:
         connection = world[node].core.connections.get(line.number)
         channel = connection.channel if connection is not None else None
         if line.node.name != node or channel is None or channel.key[0] != kind:
+            return data
+        if line.client is not world.clients[0] or id not in (None, channel.key[1]):
             return data
         return b"".join(
             change(body) if own == number else packed(own, body) for own, body in messages(data)
@@ -96,11 +159,32 @@ def at(offset: int, form: str, *values: int) -> Change:
 
 
 def reason(world: TwoServers, node: str = "target") -> str:
-    """Why the client's session has ended; the server must serve the next one."""
+    """Why the first client's session has ended; the server serves the others, and the next."""
     ended = world[node].seen(ClientDisconnected)
     assert len(ended) == 1, "the session goes on"
     world.forge = lambda line, data: data
+    for other in world.clients[1:]:
+        assert serves(world[node], world, other)
+    found = WorldClient(ClientConfig(host=node, port=5900))
+    if world[node].core.config.on_second_client == "share" or not world[node].core.sessions:
+        world.clients.append(found)
+        found.core.start(world.now)
+        world.run()
+        assert serves(world[node], world, found)
     return ended[0].reason
+
+
+def serves(node: Node, world: TwoServers, client: WorldClient) -> bool:
+    """Whether a client is at work there: what it types comes, what is drawn is shown."""
+    before = len(node.seen(KeyChanged))
+    client.channel(3).key_down(0x1E)
+    client.channel(3).key_up(0x1E)
+    node.host.display(0).fill(1, 2, 3, 4, before + 7)
+    world.run()
+    world.wait(1.5)
+    typed = [event.pressed for event in node.seen(KeyChanged)[before:]]
+    shown = Picture(64, 48, node.host.display(0).pixels.tobytes())
+    return typed == [True, False] and client.core.screens[0].snapshot() == shown
 
 
 def with_data(offset: int, size_at: int, data: bytes) -> Change:
@@ -124,6 +208,11 @@ def both(*changes: Change) -> Change:
         return body
 
     return change
+
+
+def card(part: bytes) -> Change:
+    """Put what was read of a card's message into a record that has none."""
+    return lambda body: body[:34] + pack("<II", len(part), 42) + part
 
 
 FILE = pack_message(AgentType.FILE_XFER_START, bytes(12))
@@ -169,6 +258,8 @@ RULES: list[tuple[str, int, Change, str]] = [
     ("23 started is 2", 1, at(33, "B", 2), "client_agent_started"),
     ("23 done is 255", 1, at(46, "B", 255), "from_agent_header_done"),
     ("24 a card of any size", 8, at(34, "II", 0x7FFFFFFF, 42), "read"),
+    ("24 a card's message that is too long", 8, card(pack(">III", 1, 0, 1 << 30)), "card message"),
+    ("24 more than one card's message", 8, card(bytes(13)), "more than one"),
     ("24 a pointer to nothing", 8, at(38, "I", 7), "points to 7"),
     ("25 motion that can't be", 3, at(8, "H", 17), "motion_count"),
     ("26 more surfaces than there is room", 2, at(80, "I", 1 << 30), "surfaces"),
@@ -191,12 +282,11 @@ RULES: list[tuple[str, int, Change, str]] = [
     ("kind", "change", "text"), [rule[1:] for rule in RULES], ids=[rule[0] for rule in RULES]
 )
 def test_a_record_that_is_not_right_ends_its_client(kind: int, change: Change, text: str) -> None:
-    world, _ = world_with_agent()
+    world, _ = world_with_agent(more=1)
     change_record(world, kind, change)
     world.move("source", "target")
+    assert [event.mode for event in world.clients[1].seen(MigrationFinished)] == ["seamless"]
     assert text in reason(world)
-    world["target"].core.expect_migration(7, now=world.now)
-    assert not world["target"].core.sessions or world.clients  # it lives
 
 
 def test_a_rectangle_outside_of_its_surface_ends_its_client() -> None:
@@ -266,49 +356,6 @@ def test_words_of_the_server_are_not_taken_from_a_client() -> None:
     assert not world["target"].core.agent.core.buffers
 
 
-# -- who may come ----------------------------------------------------------------------------------
-
-
-def test_nobody_is_let_in_who_is_not_expected() -> None:
-    world, anna = world_with_agent()
-    world["source"].core.prepare_migration("target", 5900, now=world.now)
-    world.run()
-    assert anna.seen(MigrationAbandoned)
-    assert [e.rule for e in world["target"].seen(ClientRefused)][:1] == ["session-not-expected"]
-    world.prepare("source", "target", (anna.core.session_id ^ 1,))
-    assert len(anna.seen(MigrationAbandoned)) == 2
-    assert not world["target"].core.sessions
-
-
-def test_a_session_is_expected_for_some_time() -> None:
-    world, anna = world_with_agent()
-    world["target"].core.expect_migration(anna.core.session_id, now=world.now)
-    world.wait(EXPECT_SECONDS + 1)
-    world["source"].core.prepare_migration("target", 5900, now=world.now)
-    world.run()
-    assert anna.seen(MigrationAbandoned)
-
-
-def test_a_session_is_expected_once() -> None:
-    world, anna = world_with_agent()
-    world.prepare("source", "target", (None,))
-    assert world["source"].core.clients_ready
-    world["source"].core.cancel_migration(world.now)
-    world.run()
-    world["source"].core.prepare_migration("target", 5900, now=world.now)
-    world.run()
-    assert anna.seen(MigrationAbandoned)
-
-
-def test_who_comes_has_to_know_the_ticket() -> None:
-    world, anna = world_with_agent()
-    world["target"].core.expect_migration(anna.core.session_id, "another", now=world.now)
-    world["source"].core.prepare_migration("target", 5900, now=world.now)
-    world.run()
-    assert anna.seen(MigrationAbandoned)
-    assert next(e.rule for e in world["target"].seen(ClientRefused)) == "ticket"
-
-
 # -- messages out of place -------------------------------------------------------------------------
 
 
@@ -370,3 +417,125 @@ def test_answers_are_believed_only_to_what_was_asked() -> None:
     channel.offer(main.MigrateBegin(destination=where))
     channel.receive(whole, 1.0)
     assert "has not offered" in str(channel.error)
+
+
+def test_a_mark_that_migrate_did_not_ask_for_ends_the_channel() -> None:
+    for flags in (0, int(common.MigrateFlags.NEED_DATA_TRANSFER)):
+        channel = VmcServer((10, 0), Framing(10, True))
+        channel.migrate(flags)
+        channel.take()
+        assert channel.receive(packed(4, b""), 1.0) == []
+        assert "nobody asked" in str(channel.error)
+
+
+# -- sizes -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [1, 2, 3, 8, 10])
+def test_no_room_is_made_for_a_record_that_is_too_long(kind: int) -> None:
+    channel: ServerChannel = channel_class(kind)((kind, 0), Framing(kind, True))
+    channel.expect_record()
+    most = channel.framing.limit
+    assert channel.receive(MINI.pack(5, most), 1.0) == []
+    assert channel.error is None
+    other: ServerChannel = channel_class(kind)((kind, 0), Framing(kind, True))
+    other.expect_record()
+    other.receive(MINI.pack(5, most + 1), 1.0)
+    assert "limit" in str(other.error)
+    assert most <= (16 << 20 if kind == 10 else 1 << 20)
+
+
+def test_a_piece_for_the_agent_has_its_limit_before_room_is_made_for_it() -> None:
+    world, anna = world_with_agent()
+    anna.channel(1).send(main.ClientAgentData(data=bytes(2049)))
+    world.run()
+    assert "2049 bytes for the agent" in reason(world, "source")
+    channel = MainServer((1, 0), Framing(1, True))
+    channel.receive(MINI.pack(main.ClientAgentData.number, 1 << 30), 1.0)
+    assert "limit" in str(channel.error)
+
+
+def test_what_unpacks_has_its_limit_and_counts_as_what_it_unpacks_to() -> None:
+    bomb = compress(bytes(1 << 20), store_size=False)
+    for size, text in ((1 << 31, "uncompressed_size"), (1 << 20, "the limit is 16384")):
+        world, anna = world_with_agent()
+        body = pack("<BI", 1, size) + bomb
+        on_the_way(world, "source", 10, 101, partial(packed_as, 102, body))
+        anna.channel(10).write(b"x")
+        world.run()
+        closed = world["source"].seen(ServerChannelClosed)
+        assert [event.channel for event in closed] == ["port:0"]
+        assert text in str(closed[0].error)
+        assert set(world["source"].core.sessions) == {anna.core.session_id}
+    small = compress(bytes(4000), store_size=False)
+    packet = vmc.ClientCompressedData(type=1, uncompressed_size=4000, data=small).body()
+    channel = VmcServer((10, 0), Framing(10, True))
+    channel.allow(100, 5000)
+    assert len(channel.receive(packed(102, packet) * 9, 1.0)) == 2
+    assert channel.reading_paused
+
+
+# -- several displays, several clients -------------------------------------------------------------
+
+
+def two_displays() -> tuple[TwoServers, WorldClient]:
+    world = TwoServers(two_screens, freezes=False)
+    return world, world.client()
+
+
+@pytest.mark.parametrize(("offset", "text"), [(17, "other caches"), (59, "other caches")])
+def test_displays_of_a_session_share_their_caches(offset: int, text: str) -> None:
+    world, _ = two_displays()
+    on_the_way(world, "target", 2, 5, lambda body: packed(5, at(offset, "B", 7)(body)), id=1)
+    world.move("source", "target")
+    ended = world["target"].seen(ClientDisconnected)
+    assert text in ended[0].reason
+
+
+def test_a_second_display_that_froze_the_cache_is_refused() -> None:
+    world, _ = two_displays()
+    change_record(world, 2, at(26, "B", 1))
+    world.move("source", "target")
+    assert "second channel that froze" in world["target"].seen(ClientDisconnected)[0].reason
+
+
+def test_the_cache_is_emptied_if_no_display_says_that_it_froze_it() -> None:
+    world, anna = two_displays()
+    show(world["source"], 1, 20)
+    check(world, world["source"], anna)
+    change_record(world, 2, at(26, "B", 0))
+    world.move("source", "target")
+    session = world["target"].core.sessions[anna.core.session_id]
+    assert session.caches.cleared_by is not None
+    for place in (20, 40, 60):
+        show(world["target"], 1, place)
+        check(world, world["target"], anna)
+    assert session.caches.pixels
+
+
+def test_a_thin_line_is_that_of_one_client() -> None:
+    world, _ = world_with_agent(more=1, lossy="always")
+    change_record(world, 2, at(16, "B", 1))
+    world.move("source", "target")
+    sessions = list(world["target"].core.sessions.values())
+    assert len(sessions) == 2
+    assert [session.helds[0].thin for session in sessions] == [False, False]
+    assert all(serves(world["target"], world, client) for client in world.clients)
+
+
+# -- all of them -----------------------------------------------------------------------------------
+
+
+def test_every_check_has_its_tests() -> None:
+    assert set(CHECKS) | {10} == set(range(1, 35))
+    rules = {int(name.split()[0]) for name, *_ in RULES}
+    tests = [name for name in globals() if name.startswith("test_")]
+    for number, (_, where) in CHECKS.items():
+        for part in where.split(", "):
+            if part.endswith(".py"):
+                assert (Path(__file__).parent.parent / part).exists()
+            elif part == "RULES":
+                assert number in rules, number
+            else:
+                assert any(part in name for name in tests), (number, part)
+    assert rules <= set(CHECKS)

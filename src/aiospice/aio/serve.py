@@ -307,15 +307,19 @@ class Server:
         `StateError` while this server's own clients leave.
         """
         core = self._shell.core
+        if self._life is not None and not core.sessions:
+            raise StateError("a guest lives here already, and no session is on its way to it")
         core.expect_migration(connection_id, ticket, timeout, now=self._shell.now())
         self._shell.turn()
 
     def thaw(self, state: GuestState) -> None:
         """The guest is here: what `Move.freeze` gave on the source. It lives from now on.
 
-        Raises `LocalError` if this machine has other devices.
+        Raises `LocalError` if this machine has other devices, `StateError` if a guest is here.
         """
         core, now = self._shell.core, self._shell.now()
+        if self._life is not None:
+            raise StateError("a guest lives here already")
         self.guest.thaw(state.guest)
         core.thaw_machine(state.machine, now)
         if self._life is None:

@@ -162,7 +162,10 @@ class AgentDevice(CharDevice):
         if client in self.clients:
             self.set_tokens(client, tokens, now)
             return
+        # Others may still be on their way here, for whom the agent's stream stands still.
+        waiting, self.waiting = self.waiting, False
         self.add_client(client, now, flow_control=True, send_tokens=tokens)
+        self.waiting = waiting
         judge = self.to_agent.setdefault(client, self._filter(monitors=self.monitors))
         judge.discard = False  # but for the rest of a message that was for the agent before
         if self.from_agent.left:

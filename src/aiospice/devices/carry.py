@@ -73,8 +73,12 @@ def lift(core: CharDevice) -> DeviceState:
 
 def put_back(core: CharDevice, state: DeviceState, now: float) -> None:
     """The guest doesn't move: all is as before `lift`, and what has come since is behind it."""
+    keeps = core.rules.keeps
     for data, origin, client, price in reversed(state.to_guest):
-        core.buffers.appendleft(WriteBuffer(data, Origin(origin), client, price))
+        kept = Origin(origin)
+        if kept is Origin.CLIENT and client not in core.clients:  # it has left since
+            kept = Origin.LEFT if keeps else Origin.FREE
+        core.buffers.appendleft(WriteBuffer(data, kept, client, price))
         core.unread_bytes += len(data)
     core.backlog.extendleft(reversed(state.backlog))
     for id, waiting in state.queues.items():
@@ -82,6 +86,8 @@ def put_back(core: CharDevice, state: DeviceState, now: float) -> None:
         if known is not None:
             known.send_queue.extendleft(reversed(waiting))
             known.waits_since = now
+        elif keeps:
+            core.backlog.extendleft(reversed(waiting))
     core.draining = False
     core.start()
     for id in list(core.clients):

@@ -101,8 +101,10 @@ def lift_agent(core: AgentDevice, now: float) -> AgentState:
 def put_agent_back(core: AgentDevice, state: AgentState, now: float) -> None:
     """The guest doesn't move."""
     for id, chunks in state.held.items():
-        core.held[id] = deque([*chunks, *core.held.get(id, ())])
+        if id in core.clients:
+            core.held[id] = deque([*chunks, *core.held.get(id, ())])
     put_back(core, state.device, now)
+    core._let_held_go()  # the client whose message was under way may have left
 
 
 def lower_agent(core: AgentDevice, state: AgentState) -> None:

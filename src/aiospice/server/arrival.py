@@ -22,10 +22,13 @@ from aiospice.wire import display as messages
 from aiospice.wire.handover import MAX_SURFACES, DisplayRecord, HeldSurface, LossySurface
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from aiospice.server.held import Held
 
 __all__ = [
     "Arrival",
+    "clear_at_last",
     "cut_short",
     "drop_beyond",
     "freeze",
@@ -283,13 +286,27 @@ def _clear_cache(held: Held, record: DisplayRecord) -> None:
 
     Images of the session's other displays must come behind that, which `wait_for_clearing` sees to.
     """
-    caches, channel = held.caches, held.channel
     if record.pixmap_cache_freezer:
-        channel.send(messages.InvalAllPixmaps(waits=()))
-        caches.cleared_by = (held.display.id, channel.serial + channel.queued)
-        caches.awaits_clearing = False
-    elif caches.cleared_by is not None:
+        _clear(held)
+    elif held.caches.cleared_by is not None:
         wait_for_clearing(held)
+
+
+def _clear(held: Held) -> None:
+    held.channel.send(messages.InvalAllPixmaps(waits=()))
+    held.caches.cleared_by = (held.display.id, held.channel.serial + held.channel.queued)
+    held.caches.awaits_clearing = False
+
+
+def clear_at_last(helds: Iterable[Held]) -> bool:
+    """All records are here: if none says that it empties the cache, the first display does."""
+    started = [held for held in helds if held.started]
+    if not started or not started[0].caches.awaits_clearing or not started[0].caches.limit:
+        return False
+    _clear(started[0])
+    for other in started[1:]:
+        wait_for_clearing(other)
+    return True
 
 
 def wait_for_clearing(held: Held) -> None:

@@ -31,9 +31,9 @@ from aiospice.devices.carry_agent import thaw_agent
 from aiospice.devices.carry_smartcard import thaw_smartcard
 from aiospice.devices.smartcard import SmartcardDevice
 from aiospice.errors import AiospiceError, RemoteProtocolError, StateError
-from aiospice.migration.source import SourceMigration
+from aiospice.migration.source import SourceMigration, SourcePhase
 from aiospice.migration.target import EXPECT_SECONDS, RECORD_SECONDS, TargetMigration
-from aiospice.server.arrival import Arrival, thaw, wait_for_clearing
+from aiospice.server.arrival import Arrival, clear_at_last, thaw, wait_for_clearing
 from aiospice.server.carried import LateInputs, MachineState, lower_devices, put_machine
 from aiospice.server.forwarding import Forwarding
 from aiospice.server.machine import CursorState
@@ -100,15 +100,20 @@ class Arriving(Forwarding):
 
         connection_id: its number, as a source of ours tells it; None for the first that has the
         ticket. ticket: what it shows, None for this server's own password. `StateError` while
-        clients of this server are about to leave.
+        a guest of this server, or its clients, are about to leave.
         """
         self._now = now
-        if self.source.deadline is not None:
-            raise StateError("clients are about to leave this server")
+        if self.source.phase is not SourcePhase.IDLE or self._stands_still:
+            raise StateError("a guest or clients are about to leave this server")
         if not self.sessions and not self.target.arrivals:
             self._be_new()
         self.target.expect(connection_id, ticket, now, timeout)
         self._tell_target()
+
+    @property
+    def _stands_still(self) -> bool:
+        """The guest has been stopped here, and whether it moves isn't decided."""
+        return self.frozen is not None and not self.source.moved
 
     def _be_new(self) -> None:
         """Nothing of an earlier guest is left."""
@@ -134,9 +139,13 @@ class Arriving(Forwarding):
     def thaw_machine(self, state: MachineState, now: float) -> None:
         """The guest is here: what `freeze_machine` gave on the source.
 
-        `LocalError` if this machine has other devices.
+        `LocalError` if this machine has other devices, `StateError` if a guest is here already.
         """
         self._now = now
+        if self.source.moved and not self.sessions:
+            self._be_new()
+        if self.carried is not None or self.frozen is not None:
+            raise StateError("a guest is here already, or is about to leave")
         lower_devices(state, self.agent, self.devices)
         put_machine(self.machine, state)
         self.carried = state
@@ -484,6 +493,9 @@ class Arriving(Forwarding):
 
     def _all_here(self, session: ServerSession) -> None:
         self._let_up(session.id)
+        if clear_at_last(session.helds.values()):
+            for number in session.helds:
+                self._wants(session.connections[2, number])
         self._agent_moves()
 
     def _touched(self, session: ServerSession, key: Key) -> None:

@@ -244,10 +244,10 @@ class ServerCore(Linked, Links):
             return LinkCode.BAD_CONNECTION_ID, "no-such-session"
         if key not in self.keys():
             return LinkCode.CHANNEL_NOT_AVAILABLE, "no-such-channel"
-        if self.taken(key):
-            return LinkCode.ERROR, "device-in-use"
         if key in session.channels or len(session.channels) >= self.config.limits.channels:
             return LinkCode.ERROR, "channel-open"
+        if self.taken(key):
+            return LinkCode.ERROR, "device-in-use"
         return LinkCode.OK, ""
 
     def _open(self, connection: Connection, link: LinkServer) -> None:

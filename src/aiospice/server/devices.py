@@ -224,7 +224,11 @@ class Devices:
         """Whether a device has as many clients as it can have."""
         device = self.devices.get(key)
         most = 0 if device is None else device.core.rules.clients
-        return device is not None and 0 < most <= len(device.core.clients)
+        if device is None or not most:
+            return False
+        # One whose session arrives is linked, and no client of the device yet.
+        linked = sum(key in session.channels for session in self.sessions.values())
+        return max(len(device.core.clients), linked) >= most
 
     def _device_event(self, session: ServerSession, channel: ServerChannel, event: Event) -> bool:
         """Handle what a device's channel, or main for the agent, tells; False if it isn't ours."""
