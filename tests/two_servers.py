@@ -67,6 +67,8 @@ class Line:
         #: What is on its way: when it comes, to whom (True: the client), and the bytes.
         self.on_its_way: deque[tuple[float, bool, bytes]] = deque()
         self.client_paused = False
+        #: The client's end is closed.
+        self.closed = False
 
     def send(self, to_client: bool, data: bytes, due: float, now: float) -> None:
         """Bytes leave."""
@@ -156,12 +158,17 @@ class TwoServers:
 
     def prepare(self, source: str, target: str, ids: tuple[int | None, ...] = ()) -> None:
         """Clients connect to the target."""
-        if self.linked:
+        if self.has_link:
             self.link(source, target)
         for id in ids or tuple(self[source].core.sessions):
             self[target].core.expect_migration(id, now=self.now)
         self[source].core.prepare_migration(target, 5900, policy=self.policy, now=self.now)
         self.run()
+
+    @property
+    def has_link(self) -> bool:
+        """Whether the servers have a link of their own."""
+        return self.linked or self.policy.needs_link
 
     def link(self, source: str, target: str) -> None:
         """The two servers are joined, for one migration."""
@@ -193,7 +200,7 @@ class TwoServers:
         self[source].core.complete_migration(self.now)
         if run:
             self.run()
-            if not self.linked:
+            if not self.has_link:
                 self[target].core.take_late_inputs(self[source].core.late_inputs(), self.now)
             self.run()
 
@@ -275,6 +282,8 @@ class TwoServers:
         return [data[at : at + step] for at in range(0, len(data), step)]
 
     def _to_client(self, line: Line) -> bool:
+        if line.closed:
+            return line.come(self.now)
         busy, node = line.come(self.now), line.node
         closing = line.number in node.closing
         while line.on_way(True) < PIPE and not closing and (data := node.core.take(line.number)):
@@ -298,7 +307,11 @@ class TwoServers:
 
     def _to_server(self, line: Line) -> bool:
         busy, node = False, line.node
-        while line.on_way(False) < PIPE and (data := line.client.core.take(line.own)):
+        while (
+            not line.closed
+            and line.on_way(False) < PIPE
+            and (data := line.client.core.take(line.own))
+        ):
             line.send(False, self.forge(line, data), self.now + self.delay, self.now)
             busy = True
         if line.to_server and line.number not in node.paused:
@@ -308,7 +321,7 @@ class TwoServers:
             for piece in self._pieces(data):
                 node.core.received(line.number, piece, self.now)
             self.freeze(node)
-        return busy
+        return busy or (line.closed and self._closes(line))
 
     def _client_settles(self, client: WorldClient) -> bool:
         busy = False
@@ -337,13 +350,18 @@ class TwoServers:
         return busy or bool(found)
 
     def cut_off(self, line: Line) -> None:
-        """The client's end of a connection is gone."""
-        line.come(float("inf"))
+        """The client's end of a connection is gone; what is under way still comes."""
+        line.closed = True
+        line.to_client.clear()
+
+    def _closes(self, line: Line) -> bool:
+        """The server sees the end of a connection that the client has closed."""
+        if line.on_way(False) or line.number in line.node.paused:
+            return False
         self.lines.remove(line)
-        if line.to_server:
-            line.node.core.received(line.number, bytes(line.to_server), self.now)
         line.node.core.closed(line.number, None, self.now)
         self.freeze(line.node)
+        return True
 
     def _connect(self, client: WorldClient, own: int, endpoint: Endpoint) -> None:
         self._number += 1
@@ -355,6 +373,7 @@ class TwoServers:
     def wait(self, seconds: float) -> None:
         """Let time pass, with every call that the cores asked for on its way."""
         end = self.now + seconds
+        self.run()
         for _ in range(10_000):
             cores: list[ServerCore | ClientSession] = [each.core for each in self.nodes.values()]
             cores += [client.core for client in self.clients]

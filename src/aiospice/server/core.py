@@ -359,12 +359,13 @@ class ServerCore(Linked, Links):
             return
         if isinstance(error, RemoteProtocolError):
             error.where = f"{channel.name} of {connection.peer.address}"
-        if channel.key[0] == ChannelType.MAIN:
+        if channel.key[0] == ChannelType.MAIN and not (error is None and self._lingers(session)):
             self._end(session, "the client left" if error is None else str(error), error)
         elif error is not None and session.id in self.target.arrivals:
             self._end(session, str(error), error)  # it can't be whole any more
         else:
             self._drop_channel(session, channel, error)
+            self._over(session)
 
     def _drop_channel(
         self, session: ServerSession, channel: ServerChannel, error: AiospiceError | None

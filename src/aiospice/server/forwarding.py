@@ -17,6 +17,7 @@ from aiospice.wire.common import MigrateFlags
 
 if TYPE_CHECKING:
     from aiospice.channels.server.base import Passed, ServerChannel
+    from aiospice.errors import AiospiceError
     from aiospice.server.config import ServerConfig
     from aiospice.server.machine import Machine
     from aiospice.server.session import ServerSession
@@ -72,8 +73,25 @@ class Forwarding(Leaving):
             return
         del self._forwarded[place]
         self._tell_peer(LateEnd(*place, whole=True))
+        self._over(session)
+
+    def _lingers(self, session: ServerSession) -> bool:
+        """Whether a client that has closed its main channel has more under way to us."""
+        return any(client == session.id for client, _ in self._forwarded)
+
+    def _over(self, session: ServerSession) -> None:
+        """A channel is closed, or has said all: end a session that has left."""
+        left = session.leaving and (1, 0) not in session.channels
+        if left and session.id in self.sessions and not self._lingers(session):
+            self._end(session, "the client left")
 
     def _leave(self, session: ServerSession, channel: ServerChannel) -> None:
         super()._leave(session, channel)
         if self._forwarded.pop((session.id, channel.key), None) is not None:
             self._tell_peer(LateEnd(session.id, channel.key, whole=False))
+
+    if TYPE_CHECKING:
+
+        def _end(
+            self, session: ServerSession, reason: str, error: AiospiceError | None = None
+        ) -> None: ...

@@ -191,11 +191,11 @@ class Leaving(Serving, Peering):
             for order in orders:
                 session = self.sessions.get(order.client)
                 channel = session.channels.get((1, 0)) if session is not None else None
-                if session is None or not isinstance(channel, MainServer):
-                    continue
                 if order.drop:
-                    self.disconnect(session.id, "it did not follow the machine", self._now)
-                elif order.move:
+                    self.disconnect(order.client, "it did not follow the machine", self._now)
+                if session is None or not isinstance(channel, MainServer) or order.drop:
+                    continue
+                if order.move:
                     self._move(session)
                 elif order.withdraw:
                     channel.withdraw()
