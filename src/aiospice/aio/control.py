@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, Self
 from aiospice.aio.eventqueue import EventQueue
 from aiospice.aio.listen import bind, parse_listen, peer_user
 from aiospice.errors import AiospiceError, ConnectError, LocalError, RemoteProtocolError
+from aiospice.migration.source import ANSWER_SECONDS
+from aiospice.migration.target import EXPECT_SECONDS
 
 if TYPE_CHECKING:
     import socket
@@ -116,6 +118,13 @@ class _Talk:
         self._reader = reader
         self._writer = writer
         self._events: asyncio.Task[None] | None = None
+        self._linked = False
+
+    async def _link(self) -> None:
+        """From here on it is the link of another server."""
+        from aiospice.aio.peerlink import PeerStream
+
+        await self._server.handovers.serve_link(PeerStream(self._reader, self._writer))
 
     async def run(self) -> None:
         """Answer requests until there are none."""
@@ -123,6 +132,9 @@ class _Talk:
             await self._send({"control": VERSION})
             while line := await self._line():
                 await self._send(self._answer(line))
+                if self._linked:
+                    await self._link()
+                    return
         finally:
             if self._events is not None:
                 self._events.cancel()
@@ -191,6 +203,54 @@ class _Talk:
             self._server._readers.append(queue)
             self._events = asyncio.get_running_loop().create_task(self._tell(queue))
 
+    # -- hand-overs --------------------------------------------------------------------------------
+
+    def migrate(self, asked: dict[str, Any]) -> str:
+        """Move the guest and its clients to another server."""
+        kinds = {"target": str, "policy": str, "ready_timeout": (int, float)}
+        _check(asked, kinds)
+        if "target" not in asked:
+            raise LocalError("migrate needs a target: a control socket's path, or tls://HOST:PORT")
+        return self._server.handovers.migrate(
+            asked["target"],
+            asked.get("policy", "carry"),
+            asked.get("ready_timeout", ANSWER_SECONDS),
+        )
+
+    def cancel_migration(self, asked: dict[str, Any]) -> None:
+        """The guest is to stay."""
+        _check(asked, {})
+        self._server.handovers.cancel()
+
+    def resume(self, asked: dict[str, Any]) -> None:
+        """Nobody knows who has the guest: it goes on here."""
+        _check(asked, {})
+        self._server.handovers.resume()
+
+    def discard(self, asked: dict[str, Any]) -> None:
+        """Nobody knows who has the guest: the target has it."""
+        _check(asked, {})
+        self._server.handovers.discard()
+
+    def expect_migration(self, asked: dict[str, Any]) -> None:
+        """Let a client of another server come here with its session."""
+        kinds = {
+            "client": (int, type(None)),
+            "ticket": (str, type(None)),
+            "timeout": (int, float),
+        }
+        _check(asked, kinds)
+        self._server._expect(
+            asked.get("client"), asked.get("ticket"), asked.get("timeout", EXPECT_SECONDS)
+        )
+
+    def link(self, asked: dict[str, Any]) -> None:
+        """Another server talks on, in its own way."""
+        _check(asked, {})
+        if self._events is not None:
+            raise LocalError("a connection that events are sent on can't become a link")
+        self._linked = True
+
     async def _tell(self, queue: EventQueue) -> None:
         try:
             async for event in queue.read(lambda: self._server.closed):
@@ -208,6 +268,12 @@ COMMANDS: dict[str, Callable[[_Talk, dict[str, Any]], Any]] = {
     "set-password": _Talk.set_password,
     "shutdown": _Talk.shutdown,
     "subscribe": _Talk.subscribe,
+    "migrate": _Talk.migrate,
+    "cancel-migration": _Talk.cancel_migration,
+    "expect-migration": _Talk.expect_migration,
+    "resume": _Talk.resume,
+    "discard": _Talk.discard,
+    "link": _Talk.link,
 }
 
 
@@ -239,9 +305,10 @@ def _check(asked: dict[str, Any], kinds: dict[str, Any]) -> None:
         wrong = isinstance(value, bool) and kinds[name] is not bool
         if wrong or not isinstance(value, kinds[name]):
             raise LocalError(f"{asked['do']}: {name} can't be {str(value)[:40]!r}")
-    expires = asked.get("expires_in")
-    if expires is not None and not 0 <= expires < 1e9:
-        raise LocalError("expires_in is a number of seconds, 0 or more")
+    for name in ("expires_in", "timeout", "ready_timeout"):
+        seconds = asked.get(name)
+        if seconds is not None and not 0 <= seconds < 1e9:
+            raise LocalError(f"{name} is a number of seconds, 0 or more")
 
 
 class ControlClient:

@@ -118,6 +118,33 @@ class Crypto:
         except InvalidTag:
             return None
 
+    def make_exchange_key(self) -> tuple[bytes, bytes]:
+        """Make a new X25519 key (RFC 7748): the private and the public half, 32 bytes each."""
+        from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+        private = X25519PrivateKey.generate()
+        return private.private_bytes_raw(), private.public_key().public_bytes_raw()
+
+    def exchange(self, private: bytes, public: bytes, context: bytes) -> bytes:
+        """The key of 32 bytes that two share by X25519: HKDF with SHA-256 (RFC 5869).
+
+        private, public: from `make_exchange_key`, the own and the other's; context: what the key
+        is for. Raises `RemoteProtocolError` for a public key that can't be one.
+        """
+        from cryptography.hazmat.primitives import hashes
+        from cryptography.hazmat.primitives.asymmetric.x25519 import (
+            X25519PrivateKey,
+            X25519PublicKey,
+        )
+        from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+        try:
+            own = X25519PrivateKey.from_private_bytes(private)
+            shared = own.exchange(X25519PublicKey.from_public_bytes(public))
+        except ValueError:
+            raise RemoteProtocolError("its key is no X25519 key", message="peer Hello") from None
+        return HKDF(hashes.SHA256(), 32, salt=None, info=context).derive(shared)
+
 
 def _private_key(private: bytes) -> RSAPrivateKey:
     """Read a key that `Crypto.make_ticket_key` made: no need to prove again that it is one."""

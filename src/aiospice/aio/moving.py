@@ -87,6 +87,7 @@ class Move:
         Gives what they typed meanwhile, for `Server.take_late_inputs` of the target. Clients that
         don't go in time are disconnected.
         """
+        self._server._guest_left()
         self._core.complete_migration(self._shell.now())
         self._shell.turn()
         limit = ANSWER_SECONDS + LEAVE_SECONDS + 1

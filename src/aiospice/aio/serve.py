@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
+from socket import gethostname
 from typing import TYPE_CHECKING, Any, Self
 
 from aiospice.aio.crypto import Crypto
 from aiospice.aio.eventqueue import EVENT_LIMIT, EventQueue
+from aiospice.aio.handover import Handovers, LinkOptions
 from aiospice.aio.listen import Listen, Listener, bind, is_local
 from aiospice.aio.origins import OriginRule
 from aiospice.aio.servershell import ServerShell
@@ -24,6 +26,7 @@ from aiospice.channels.server.record import SoundRecorded
 from aiospice.channels.server.vmc import PortSignalled
 from aiospice.codecs.video import VP8
 from aiospice.errors import LocalError, MissingProgram, StateError
+from aiospice.migration.source import ANSWER_SECONDS
 from aiospice.migration.target import EXPECT_SECONDS
 from aiospice.server.events import DeviceReadable, DeviceWritable
 from aiospice.server.guest import Guest, Host, dispatch
@@ -38,7 +41,7 @@ if TYPE_CHECKING:
     from aiospice.aio.moving import GuestState, Move
     from aiospice.channels.events import Event
     from aiospice.link.sasl import SaslUser
-    from aiospice.server.carried import LateInputs
+    from aiospice.server.carried import LateInputs, MachineState
     from aiospice.server.config import ServerConfig
 
 __all__ = ["FOR_THE_GUEST", "Server", "serve"]
@@ -70,10 +73,15 @@ class Server:
     """A server that runs, made by `aiospice.serve`."""
 
     def __init__(self, guest: Guest, config: ServerConfig, *, incoming: bool = False) -> None:
-        self._incoming = incoming
+        #: The guest lives here; else it is on its way, or has gone.
+        self.has_guest = not incoming
         #: What is shown.
         self.guest = guest
-        self._shell = ServerShell(config, Crypto(), self._on_event)
+        self._crypto = Crypto()
+        self._shell = ServerShell(config, self._crypto, self._on_event)
+        #: Hand-overs by a link to another server.
+        self.handovers = Handovers(self)
+        self._shell.after_turn = self.handovers.poke
         #: The machine as the guest sees it.
         self.host = Host(self._shell.core, self._shell.turn)
         self._listeners: list[Listener] = []
@@ -93,6 +101,7 @@ class Server:
         origins: tuple[str, ...],
         control: str | None,
         opus: bool | None,
+        links: LinkOptions,
     ) -> None:
         """Listen everywhere or nowhere, then start the guest."""
         try:
@@ -115,6 +124,7 @@ class Server:
 
                 self._control = Control(self, control)
                 await self._control.start()
+            await self.handovers.listen(links)
             self.guest.attach(self.host)
             self._choose_sound(opus)
             self._choose_videos()
@@ -127,7 +137,7 @@ class Server:
         for listener in self._listeners:
             listener.start()
             _LOG.info("listening on %s", listener.address)
-        if not self._incoming:
+        if self.has_guest:
             self._begin_life()
         self._shell.turn()
 
@@ -186,6 +196,8 @@ class Server:
         for listener in self._listeners:
             listener.close()
         await self._end_life()
+        self.guest.close()
+        await self.handovers.close()
         core, now = self._shell.core, self._shell.now()
         for client in list(core.sessions):
             core.disconnect(client, "the server ends", now)
@@ -241,7 +253,12 @@ class Server:
     def status(self) -> dict[str, Any]:
         """What goes on, JSON-able: clients and their channels, the machine, refused links."""
         found = self._shell.status()
-        return {"guest": self.guest.name, "addresses": list(self.addresses), **found}
+        return {
+            "guest": self.guest.name,
+            "addresses": list(self.addresses),
+            **found,
+            "handover": self.handovers.status(),
+        }
 
     # -- what can be done --------------------------------------------------------------------------
 
@@ -275,6 +292,19 @@ class Server:
 
     # -- moving ------------------------------------------------------------------------------------
 
+    def migrate(
+        self, target: str, policy: str = "carry", ready_timeout: float = ANSWER_SECONDS
+    ) -> str:
+        """Move the guest and all clients to another server, over a link between the two.
+
+        target: the path of its control socket, or ``tls://HOST:PORT`` (``migrate_listen``); it has
+        to be ``incoming``, with a guest of the same kind and the same devices. policy: as for
+        `prepare_migration`, and ``direct`` and ``hold``. ready_timeout: seconds that clients may
+        take to connect there. Gives the migration's name; how it goes on, events tell
+        (``handover-...``). Raises `LocalError`, `StateError`.
+        """
+        return self.handovers.migrate(target, policy, ready_timeout)
+
     async def prepare_migration(
         self,
         host: str,
@@ -306,8 +336,11 @@ class Server:
         ticket: the password that it came by there, None for this server's own. Raises
         `StateError` while this server's own clients leave.
         """
+        self._expect(connection_id, ticket, timeout)
+
+    def _expect(self, connection_id: int | None, ticket: str | None, timeout: float) -> None:
         core = self._shell.core
-        if self._life is not None and not core.sessions:
+        if self.has_guest and not core.sessions:
             raise StateError("a guest lives here already, and no session is on its way to it")
         core.expect_migration(connection_id, ticket, timeout, now=self._shell.now())
         self._shell.turn()
@@ -317,14 +350,35 @@ class Server:
 
         Raises `LocalError` if this machine has other devices, `StateError` if a guest is here.
         """
-        core, now = self._shell.core, self._shell.now()
-        if self._life is not None:
+        if self.has_guest:
             raise StateError("a guest lives here already")
         self.guest.thaw(state.guest)
-        core.thaw_machine(state.machine, now)
+        self._guest_came(state.machine)
+
+    def _guest_came(self, machine: MachineState) -> None:
+        """The guest was thawed, and is this server's from now on."""
+        self._shell.core.thaw_machine(machine, self._shell.now())
+        self.has_guest = True
         if self._life is None:
             self._begin_life()
         self._shell.turn()
+
+    def _guest_left(self) -> None:
+        """The guest is another server's from now on."""
+        self.has_guest = False
+
+    def _migration_address(self) -> tuple[str, int, int]:
+        """Where clients are to go that come with a guest: name, port and TLS port (0: none)."""
+        ports = {"spice": 0, "spice+tls": 0}
+        host = self.handovers.host
+        for one in self._listeners:
+            if one.listen.scheme in ports and not ports[one.listen.scheme]:
+                address, ports[one.listen.scheme] = one.sock.getsockname()[:2]
+                if not host and address not in ("0.0.0.0", "::"):
+                    host = address
+        if not any(ports.values()):
+            raise LocalError("clients can't come here: nothing listens on TCP (--listen)")
+        return host or gethostname(), ports["spice"], ports["spice+tls"]
 
     def take_late_inputs(self, late: dict[int, LateInputs]) -> None:
         """What clients typed while neither server had the guest: what `Move.complete` gave."""
@@ -387,7 +441,12 @@ class serve:
     opus: sound leaves as Opus where the client takes it; None: if PyAV is there.
     name: of the machine, as clients show it, None: the guest's; ``uuid``: its 16 bytes.
     control: path of a control socket (docs/control.md).
-    incoming: the guest lives elsewhere and moves here (`Server.expect_migration`, `thaw`).
+    incoming: the guest lives elsewhere and moves here (`Server.migrate` there, or
+        `Server.expect_migration` and `thaw`).
+    migrate_listen: ``tls://HOST:PORT``: other servers may hand over guests here, besides by the
+        control socket. ``migrate_cert``, ``migrate_key``: what this server shows on such links;
+        ``migrate_ca``: who has signed the other servers' certificates.
+    migrate_host: the name by which clients reach this server, "": its first listener's address.
     config: a `ServerConfig` that the options above change.
 
     Raises `LocalError` for options that don't go together or aren't safe, `AddressError`,
@@ -415,6 +474,11 @@ class serve:
         users: Mapping[str, SaslUser] | None = None,
         control: str | os.PathLike[str] | None = None,
         opus: bool | None = None,
+        migrate_listen: str | None = None,
+        migrate_cert: str | os.PathLike[str] | None = None,
+        migrate_key: str | os.PathLike[str] | None = None,
+        migrate_ca: str | os.PathLike[str] | None = None,
+        migrate_host: str = "",
         config: ServerConfig | None = None,
         incoming: bool = False,
         **settings: Any,
@@ -428,6 +492,10 @@ class serve:
         self._origins = tuple(origins)
         self._control = None if control is None else str(control)
         self._opus = opus
+        cert, secret, ca = (
+            None if file is None else str(file) for file in (migrate_cert, migrate_key, migrate_ca)
+        )
+        self._links = LinkOptions(migrate_listen, cert, secret, ca, migrate_host)
         self._incoming = incoming
         self._ticket = (password_expires, password_once)
         self._guest = guest
@@ -439,7 +507,9 @@ class serve:
         if expires is not None or once:
             at = None if expires is None else server._shell.now() + expires
             server._shell.core.set_password(self._config.password, expires_at=at, once=once)
-        await server._start(self._listens, self._context, self._origins, self._control, self._opus)
+        await server._start(
+            self._listens, self._context, self._origins, self._control, self._opus, self._links
+        )
         return server
 
     def __await__(self) -> Generator[Any, None, Server]:

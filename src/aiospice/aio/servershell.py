@@ -115,6 +115,8 @@ class ServerShell:
         self._number = 0
         self._due: asyncio.Handle | None = None
         self._stopped = False
+        #: Called after each turn of the core.
+        self.after_turn: Callable[[], None] = lambda: None
 
     def now(self) -> float:
         """The core's clock, in seconds."""
@@ -142,6 +144,7 @@ class ServerShell:
             for wire in self._held:
                 wire.hold(False)
             self._held.clear()
+        self.after_turn()
         core = self.core
         if core._effects or core._events or core._wanting or self._events:
             self.turn()

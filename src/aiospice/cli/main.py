@@ -36,6 +36,7 @@ VERBS = {
     "watch": ("watch", "show what happens in a session, a line per event"),
     "serve": ("serve", "show a guest to clients"),
     "status": ("status", "tell how a server is that has a control socket"),
+    "migrate": ("migrate", "move a guest and its clients from a server to another"),
     "demo": ("proof", "move a guest between two servers while a client streams, and report"),
     "bench": ("proof", "measure the speed of the parts"),
 }

@@ -49,6 +49,7 @@ def arguments(verb: str, parser: ArgumentParser) -> None:
     _where(parser.add_argument_group("where it listens"))
     _who(parser.add_argument_group("who may come"))
     _what(parser.add_argument_group("what clients may do"))
+    _moves(parser.add_argument_group("guests that move"))
     parser.add_argument("--control", metavar="PATH", help="socket for aiospice status and others")
     parser.add_argument("--ready-fd", metavar="N", type=int, help="gets the addresses, a line each")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
@@ -130,6 +131,23 @@ def _what(group: Any) -> None:
     )
 
 
+def _moves(group: Any) -> None:
+    group.add_argument(
+        "--incoming", action="store_true", help="the guest comes from another server"
+    )
+    group.add_argument(
+        "--migrate-listen",
+        metavar="tls://HOST:PORT",
+        help="where other servers hand over guests, besides the control socket",
+    )
+    group.add_argument("--migrate-cert", metavar="FILE", help="PEM file, shown to other servers")
+    group.add_argument("--migrate-key", metavar="FILE", help="PEM file of its key")
+    group.add_argument("--migrate-ca", metavar="FILE", help="who has signed the others'")
+    group.add_argument(
+        "--migrate-host", metavar="HOST", default="", help="by which clients reach this server"
+    )
+
+
 async def run(verb: str, args: Namespace) -> int:
     """Serve until a signal, the control socket or the guest ends it."""
     import logging
@@ -177,6 +195,12 @@ def _options(args: Namespace) -> dict[str, Any]:
         "file_transfer": not args.no_file_transfer,
         "compression": args.compression,
         "control": args.control,
+        "incoming": args.incoming,
+        "migrate_listen": args.migrate_listen,
+        "migrate_cert": args.migrate_cert,
+        "migrate_key": args.migrate_key,
+        "migrate_ca": args.migrate_ca,
+        "migrate_host": args.migrate_host,
     }
     if args.name is not None:
         found["name"] = args.name

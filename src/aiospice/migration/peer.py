@@ -18,7 +18,7 @@ and `Running`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 __all__ = [
     "VERSION",
@@ -68,7 +68,7 @@ class Expected:
     """A session that comes: its connection id, and the ticket it will show, None for none."""
 
     client: int
-    ticket: str | None
+    ticket: str | None = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

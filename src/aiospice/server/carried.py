@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from aiospice.server.machine import Machine
 
 __all__ = [
+    "PLAIN",
     "LateInputs",
     "MachineState",
     "lift_devices",
@@ -34,7 +35,8 @@ __all__ = [
 
 Key = tuple[int, int]
 
-_PLAIN = ("locks", "absolute", "agent_mouse", "mouse_mode", "pointer", "graphics", "has_sound")
+#: Attributes of `Machine` that go as they are.
+PLAIN = ("locks", "absolute", "agent_mouse", "mouse_mode", "pointer", "graphics", "has_sound")
 
 
 @dataclass(slots=True)
@@ -114,7 +116,7 @@ def take_machine(machine: Machine) -> MachineState:
         },
         playback=Sound(machine.playback.format, machine.playback.volume, machine.playback.muted),
         record=Sound(machine.record.format, machine.record.volume, machine.record.muted),
-        plain={name: getattr(machine, name) for name in _PLAIN},
+        plain={name: getattr(machine, name) for name in PLAIN},
     )
 
 

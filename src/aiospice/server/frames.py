@@ -65,7 +65,10 @@ class Head(NamedTuple):
 
 
 class DisplayState(NamedTuple):
-    """What a display shows: width, height, alpha and pixels of each surface, and the monitors."""
+    """What a display shows: width, height, alpha and pixels of each surface, and the monitors.
+
+    Pixels are b"" where they go by another way (`aiospice.server.early`).
+    """
 
     surfaces: dict[int, tuple[int, int, bool, bytes]]
     heads: tuple[Head, ...]
@@ -193,8 +196,7 @@ class Display:
     def surface_damage(self, id: int, x: int, y: int, width: int, height: int) -> None:
         """Pixels of that rectangle of a surface may be others now."""
         surface = self._surface(id)
-        if surface.shadow is not None:
-            surface.changed(surface.clip(x, y, width, height))
+        surface.changed(surface.clip(x, y, width, height))
 
     def draw_surface(self, id: int, src: tuple[int, int, int, int], x: int, y: int) -> None:
         """Copy a rectangle (x, y, width, height) of a surface to ``x``, ``y`` of the screen."""
@@ -247,9 +249,9 @@ class Display:
     def _hint(self, hint: Fill | Copy | Draw) -> None:
         """Note how something was drawn, and that it may be different by now."""
         surface = self.surfaces[hint.surface]
+        surface.changed(hint.box)
         if surface.shadow is None:
             return
-        surface.changed(hint.box)
         if len(self._hints) < _MAX_HINTS:
             self._hints.append(hint)
 
@@ -296,26 +298,31 @@ class Display:
     # -- moving ----------------------------------------------------------------------------------
 
     def freeze(self) -> DisplayState:
-        """What the display shows, for another server. All of it is published first."""
+        """What the display shows, for another server. All of it is published first.
+
+        Of surfaces that have been told in strips, what the guest has said that it changed.
+        """
+        found: dict[int, tuple[int, int, bool, bytes]] = {}
         for surface in self.surfaces.values():
-            surface.changed(surface.whole)
-        return DisplayState(
-            {
-                surface.id: (surface.width, surface.height, surface.alpha, bytes(surface.pixels))
-                for surface in self.surfaces.values()
-            },
-            self.heads,
-        )
+            pixels = b""
+            if surface.dirty is None:
+                surface.look(surface.whole)
+                pixels = bytes(surface.pixels)
+            found[surface.id] = (surface.width, surface.height, surface.alpha, pixels)
+        return DisplayState(found, self.heads)
 
     def thaw(self, state: DisplayState) -> None:
         """Show what a display of another server showed; see `Held.arrival` for its clients."""
         found: dict[int, Surface] = {}
         for id, (width, height, alpha, pixels) in state.surfaces.items():
             surface = self.surfaces.get(id)
-            if surface is None or (surface.width, surface.height) != (width, height):
+            same = surface is not None and (surface.width, surface.height) == (width, height)
+            if surface is None or not same or (id and isinstance(pixels, bytearray)):
                 check_surface(width, height)
-                surface = Surface(id, width, height, alpha)
-            surface.pixels[:] = pixels
+                given = pixels if isinstance(pixels, bytearray) else bytearray(pixels)
+                surface = Surface(id, width, height, alpha, given)
+            else:
+                surface.pixels[:] = pixels
             surface.alpha = alpha
             found[id] = surface
         self.surfaces = found

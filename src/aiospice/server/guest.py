@@ -443,17 +443,37 @@ class Guest:
     async def run(self) -> None:
         """Live; cancelled when the server ends, or the guest moves to another one."""
 
-    def freeze(self) -> Any:
-        """What the guest remembers, as plain data that pickles: it moves to another server.
+    def close(self) -> None:
+        """The server ends, and `run` with it: let go of what is held outside."""
 
-        `run` has been cancelled. Pixels, sound, and what is in its devices go by themselves.
+    def freeze(self) -> Any:
+        """What the guest remembers, as plain data: it moves to another server.
+
+        Plain is None, bool, int, float, str, bytes, list, tuple, dict, and NumPy arrays of numbers;
+        with anything else the guest stays where it is. `run` has been cancelled; if the guest
+        stays after all, `run` is called again. Pixels, sound, and what is in its devices go by
+        themselves.
         """
         return None
+
+    def freeze_early(self, *, again: bool) -> dict[str, Any] | None:
+        """Parts of what the guest remembers that are told while it still runs: what is large.
+
+        By name (up to 200 characters), each plain as in `freeze`; a part replaces an earlier one
+        of its name. Without ``again`` a hand-over begins: all parts. With it: those that have
+        changed since the last call; the last one comes before `freeze`, when `run` has ended.
+        """
+        return None
+
+    def thaw_early(self, parts: dict[str, Any]) -> None:
+        """The newest of all parts that `freeze_early` gave; `thaw` follows."""
 
     def thaw(self, state: Any) -> None:
         """Be what `freeze` told of, on another server; `attach` has been called, `run` follows.
 
-        What is drawn here is drawn over by what the displays showed on the source.
+        What is drawn here is drawn over by what the displays showed on the source. `run` doesn't
+        follow if the source takes the guest back; another `thaw` may come then, and a guest that
+        has left may come back by one.
         """
 
     def key(self, code: int, pressed: bool) -> None:

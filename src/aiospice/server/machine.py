@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from aiospice.channels.server.cursor import Shape
+from aiospice.channels.server.playback import SoundFormat
 from aiospice.wire.main import MouseModes
 
 if TYPE_CHECKING:
-    from aiospice.channels.server.cursor import Shape
-    from aiospice.channels.server.playback import SoundFormat
     from aiospice.server.frames import Display
 
 __all__ = ["CursorState", "Machine", "Sound"]

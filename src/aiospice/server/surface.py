@@ -16,7 +16,15 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["STRIP_PIXELS", "Surface", "check_surface", "copy_rows", "fill_rows", "strips"]
+__all__ = [
+    "STRIP_PIXELS",
+    "Surface",
+    "check_surface",
+    "copy_rows",
+    "fill_rows",
+    "strip_rows",
+    "strips",
+]
 
 #: Pixels of one image: 256 KiB before they are packed, so that a slow client isn't kept from
 #: everything else by one message.
@@ -26,18 +34,33 @@ STRIP_PIXELS = 1 << 16
 class Surface:
     """The pixels of a surface as the guest has them, and as they were published."""
 
-    __slots__ = ("alpha", "damage", "fresh", "height", "id", "misses", "pixels", "shadow", "width")
+    __slots__ = (
+        "alpha",
+        "damage",
+        "dirty",
+        "fresh",
+        "height",
+        "id",
+        "misses",
+        "pixels",
+        "shadow",
+        "width",
+    )
 
-    def __init__(self, id: int, width: int, height: int, alpha: bool) -> None:
+    def __init__(
+        self, id: int, width: int, height: int, alpha: bool, pixels: bytearray | None = None
+    ) -> None:
         self.id = id
         self.width = width
         self.height = height
         self.alpha = alpha
-        self.pixels = bytearray(4 * width * height)
+        self.pixels = bytearray(4 * width * height) if pixels is None else pixels
         #: What was published; None while nobody looks.
         self.shadow: bytearray | None = None
         #: Where the guest may have changed something.
         self.damage: list[Box] = []
+        #: Strips that have changed since they were told to another server; None: none were told.
+        self.dirty: set[int] | None = None
         #: Nothing of it has been published yet.
         self.fresh = False
         #: How often in a row nothing was found that had moved.
@@ -71,8 +94,27 @@ class Surface:
 
     def changed(self, box: Box | None) -> None:
         """The guest may have changed something in the box."""
-        if box is not None:
+        if box is None:
+            return
+        self.look(box)
+        if self.dirty is not None:
+            rows = strip_rows(self.width)
+            self.dirty.update(range(box[1] // rows, -(-box[3] // rows)))
+
+    def look(self, box: Box) -> None:
+        """Compare the box when the next frame is published, if somebody looks."""
+        if self.shadow is not None:
             self.damage = add(self.damage, box)
+
+    @property
+    def strips(self) -> int:
+        """How many strips of rows it has (`strip_rows`)."""
+        return -(-self.height // strip_rows(self.width))
+
+    def strip(self, number: int) -> Box:
+        """A strip of rows."""
+        rows = strip_rows(self.width)
+        return (0, rows * number, self.width, min(rows * (number + 1), self.height))
 
     def show(self) -> None:
         """Somebody looks: everything is published as it is."""
@@ -120,6 +162,11 @@ def fill_rows(target: bytearray, width: int, box: Box, colour: int) -> None:
     line = colour.to_bytes(4, "little") * (box[2] - box[0])
     at = 4 * (width * box[1] + box[0])
     rows.copy(target, at, 4 * width, len(line), box[3] - box[1], line, 0, 0)
+
+
+def strip_rows(width: int) -> int:
+    """Rows of a strip, in which surfaces are told to another server: 256 KiB, or one row."""
+    return max(1, STRIP_PIXELS // width)
 
 
 def strips(box: Box) -> Iterator[Box]:
