@@ -106,7 +106,7 @@ async def _show(event: dict[str, Any], began: float, args: Namespace) -> None:
 
     say = _LINES.get(event["event"])
     if say is not None:
-        await write_line(escape(f"{milliseconds:9.1f} ms  {say.format(**_Words(event))}"))
+        await write_line(escape(f"{milliseconds:9.1f} ms  {say.format_map(_Words(event))}"))
 
 
 class _Words(dict[str, Any]):
