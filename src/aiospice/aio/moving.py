@@ -43,12 +43,21 @@ class Move:
     """One move of a machine and its clients; made by `Server.prepare_migration`."""
 
     def __init__(
-        self, server: Server, host: str, port: int, tls_port: int, cert_subject: str, policy: str
+        self,
+        server: Server,
+        host: str,
+        port: int,
+        tls_port: int,
+        cert_subject: str,
+        policy: str,
+        *,
+        upstream: bool = False,
     ) -> None:
         known = [each.value for each in Policy]
         if policy not in known:
             raise LocalError(f"policy {policy!r} isn't known: {', '.join(known)}")
         self._server = server
+        self._upstream = upstream
         self._shell = server._shell
         self._core.prepare_migration(
             host, port, tls_port, cert_subject, Policy(policy), now=self._shell.now()
@@ -75,9 +84,12 @@ class Move:
         await self._until(lambda: bool(self._core.clients_ready), timeout, "clients weren't ready")
 
     async def freeze(self) -> GuestState:
-        """Stop the guest; gives all of it, as plain data that pickles."""
+        """Stop the guest; gives all of it, as plain data that pickles.
+
+        For a target that isn't ours, what the guest hasn't read goes with its clients instead.
+        """
         await self._server._end_life()
-        machine = self._core.freeze_machine(self._shell.now())
+        machine = self._core.freeze_machine(self._shell.now(), plain=self._upstream)
         self._shell.turn()
         return GuestState(self._server.guest.freeze(), machine)
 

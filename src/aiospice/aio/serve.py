@@ -313,16 +313,19 @@ class Server:
         tls_port: int = 0,
         cert_subject: str = "",
         policy: str = "carry",
+        upstream: bool = False,
     ) -> Move:
         """Have all clients connect to the target, which has to expect them; see `Move`.
 
         policy: how their sessions get there; ``carry``: each client carries its own;
-        ``carry-early``: displays without waiting for what their clients still send. Raises
-        `LocalError` for a target that can't be one, `StateError` once the machine has left.
+        ``carry-early``: displays without waiting for what their clients still send. upstream: the
+        target is another program's server (QEMU's), so clients carry all that the guest hasn't
+        read. Raises `LocalError` for a target that can't be one, `StateError` once the machine
+        has left.
         """
         from aiospice.aio.moving import Move
 
-        return Move(self, host, port, tls_port, cert_subject, policy)
+        return Move(self, host, port, tls_port, cert_subject, policy, upstream=upstream)
 
     async def expect_migration(
         self,

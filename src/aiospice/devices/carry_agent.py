@@ -171,7 +171,9 @@ def thaw_agent(
     if state is None:
         _read_on(core, record)
     judge = core.to_agent.setdefault(client, core._filter(monitors=core.monitors))
-    chunks = _chunks(record.device.write_data)
+    data = record.device.write_data
+    begun = _begun(core, data) if state is None else 0
+    chunks = _chunks(data[begun:])
     if state is None or client not in state.to_agent:
         _guess(core, judge, chunks, record)
     core.waiting = False
@@ -183,9 +185,13 @@ def thaw_agent(
     if own > record.device.write_num_client_tokens:
         text = f"{own} messages of the client, {record.device.write_num_client_tokens} are paid for"
         raise refuse(text, "device.write_data", record.fixed)
+    rest = record.device.write_num_client_tokens - own
+    if begun:
+        origin = Origin.CLIENT if rest else Origin.FREE
+        core._push(WriteBuffer(data[:begun], origin, client))
+        rest = max(0, rest - 1)
     _replay(core, client, chunks, record)
     # Messages that the guest has read already came to fewer chunks than tokens.
-    rest = record.device.write_num_client_tokens - own
     if rest:
         core._give_back(sender, rest)
 
@@ -222,6 +228,23 @@ def _chunks(data: bytes) -> list[tuple[int, bytes]]:
     return found
 
 
+def _begun(core: AgentDevice, data: bytes) -> int:
+    """How many bytes are the rest of a chunk whose beginning the guest read on the source.
+
+    What they belong to isn't known, so they are believed only if everything is allowed. Where
+    there is no such rest, or nothing can be made of it, it is 0.
+    """
+    if not (core.copy_paste and core.file_transfer):
+        return 0
+    for begun in range(min(len(data) + 1, CHUNK_HEADER.size + MAX_AGENT_DATA)):
+        try:
+            _chunks(data[begun:])
+        except DecodeError:
+            continue
+        return begun
+    return 0
+
+
 def _guess(
     core: AgentDevice, judge: AgentFilter, chunks: list[tuple[int, bytes]], record: MainRecord
 ) -> None:
@@ -232,7 +255,7 @@ def _guess(
     """
     own = [body for port, body in chunks if port == CLIENT_PORT]
     remaining, verdict = record.to_agent_remaining, record.to_agent_filter
-    free = core.copy_paste and core.file_transfer and not core.monitors
+    free = core.copy_paste and core.file_transfer
     for skipped in range(len(own) + 1):
         left = sum(map(len, own[:skipped]))
         trial = core._filter(monitors=core.monitors)

@@ -104,7 +104,9 @@ def freeze(held: Held, *, told: bool = False) -> DisplayRecord:
     caches, channel = held.caches, held.channel
     serial = channel.serial + channel.queued + int(not told)
     kept = {id: plane for id, plane in sorted(held.planes.items()) if plane.created}
-    rough = any(plane.lossy or plane.fading for plane in kept.values())
+    # Which form the surfaces have isn't said: spice-server goes by its setting, which is
+    # ``low_bandwidth`` if that is "auto".
+    rough = held.thin or any(plane.lossy or plane.fading for plane in kept.values())
     lossy = held.config.lossy == "always" or (held.config.lossy == "auto" and rough)
     surfaces: list[HeldSurface | LossySurface] = []
     for id, plane in kept.items():

@@ -83,9 +83,8 @@ def put_devices_back(
     """The guest stays."""
     assert isinstance(agent.core, AgentDevice)
     put_agent_back(agent.core, state.agent, now)
-    for key, found in state.devices.items():
-        if key in devices:
-            put_back(devices[key].core, found, now)
+    for key, device in devices.items():
+        put_back(device.core, state.devices.get(key) or DeviceState(), now)
 
 
 def lower_devices(state: MachineState, agent: Device, devices: dict[Key, Device]) -> None:

@@ -115,10 +115,11 @@ class Leaving(Serving, Peering):
         """All clients have answered, or had their time: nothing is lost by moving now."""
         return self.source.phase is SourcePhase.READY
 
-    def freeze_machine(self, now: float) -> MachineState:
+    def freeze_machine(self, now: float, *, plain: bool = False) -> MachineState:
         """Stop the guest's side; gives what goes to the target together with the guest.
 
         Its last picture is published. From here on nothing reaches the guest, or comes from it.
+        ``plain``: the target isn't ours, so what the guest hasn't read goes with the clients.
         """
         if self.frozen is not None:
             raise StateError("the machine stands still already")
@@ -127,7 +128,10 @@ class Leaving(Serving, Peering):
             self.drawn(number)
         self._publish_at = 0.0
         self.publish(now)
-        lift_devices(state, self.agent, self.devices, now)
+        if plain:
+            self._stop_devices()
+        else:
+            lift_devices(state, self.agent, self.devices, now)
         for number, session in self.sessions.items():
             inputs = session.channels.get((3, 0))
             if isinstance(inputs, InputsServer):
@@ -209,12 +213,16 @@ class Leaving(Serving, Peering):
         self._events += source.events
         source.events = []
 
+    def _stop_devices(self) -> None:
+        """Nothing moves between guest and devices, which take in what clients still send."""
+        for device in (self.agent, *self.devices.values()):
+            device.core.stop()
+            device.core.draining = True
+
     def _move(self, session: ServerSession) -> None:
         session.leaving = True
         if self.frozen is None:
-            for device in (self.agent, *self.devices.values()):
-                device.core.stop()
-                device.core.draining = True
+            self._stop_devices()
         assert isinstance(self.agent.core, AgentDevice)
         settle(self.agent.core, self._now)
         for key in sorted(session.channels, reverse=True):  # main last
