@@ -16,7 +16,7 @@ from tests.two_servers import TwoServers
 from aiospice.migration.source import Policy
 from aiospice.wire.agent import AgentType
 from aiospice.wire.agent_stream import pack_chunk, pack_message
-from aiospice.wire.handover import parse_record
+from aiospice.wire.handover import DisplayRecord
 
 
 def cross(world: TwoServers) -> None:
@@ -80,11 +80,11 @@ def test_surfaces_have_the_form_that_the_bandwidth_says() -> None:
         anna = world.client()
         held = world["source"].core.sessions[anna.core.session_id].helds[0]
         held.local, held.line._thin = False, thin
-        forms = []
+        forms: list[tuple[int, bool]] = []
 
         def look(body: bytes, forms: list[tuple[int, bool]] = forms) -> bytes:
-            record = parse_record(2, body)
-            forms.append((record.low_bandwidth, record.lossy))
+            record = DisplayRecord.parse(body)
+            forms.append((record.low_bandwidth, bool(record.lossy)))
             return body
 
         change_record(world, 2, look)
@@ -133,3 +133,21 @@ def test_the_rest_of_a_chunk_is_not_believed_where_something_is_forbidden(
     world["source"].core.complete_migration(world.now)
     world.run()
     assert "chunk" in reason(world)
+
+
+def test_a_guest_that_is_here_already_keeps_its_devices_open() -> None:
+    world = TwoServers(machine)
+    world["source"].host.port(PORT).opened = True
+    there = world["target"].host.port(PORT)
+    there.opened = True
+    anna = world.client()
+    world["target"].core.expect_migration(None, lives=True, now=world.now)
+    world["source"].core.prepare_migration("target", 5900, now=world.now)
+    world.run()
+    world["source"].core.freeze_machine(world.now, plain=True)
+    world["source"].core.complete_migration(world.now)
+    world.run()
+    assert there.opened
+    anna.channel(10).write(b"hello")
+    world.run()
+    assert there.read() == b"hello"

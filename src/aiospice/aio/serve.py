@@ -336,16 +336,17 @@ class Server:
         """Let one client of another server come here with its session, within ``timeout`` s.
 
         connection_id: the session's number there, None for the first that has the ticket.
-        ticket: the password that it came by there, None for this server's own. Raises
-        `StateError` while this server's own clients leave.
+        ticket: the password that it came by there, None for this server's own. A guest that lives
+        here stays as it is: such a session comes from a server that isn't ours. Raises `StateError`
+        while this server's own clients leave, and for a guest where one lives.
         """
         self._expect(connection_id, ticket, timeout)
 
     def _expect(self, connection_id: int | None, ticket: str | None, timeout: float) -> None:
-        core = self._shell.core
-        if self.has_guest and not core.sessions:
+        core, lives = self._shell.core, self.has_guest
+        if lives and connection_id is not None and not core.sessions:
             raise StateError("a guest lives here already, and no session is on its way to it")
-        core.expect_migration(connection_id, ticket, timeout, now=self._shell.now())
+        core.expect_migration(connection_id, ticket, timeout, lives=lives, now=self._shell.now())
         self._shell.turn()
 
     def thaw(self, state: GuestState) -> None:

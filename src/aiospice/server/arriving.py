@@ -94,18 +94,20 @@ class Arriving(Forwarding):
         ticket: str | None = None,
         timeout: float = EXPECT_SECONDS,
         *,
+        lives: bool = False,
         now: float,
     ) -> None:
         """Let a session of another server come here, once, within ``timeout`` seconds.
 
         connection_id: its number, as a source of ours tells it; None for the first that has the
-        ticket. ticket: what it shows, None for this server's own password. `StateError` while
-        a guest of this server, or its clients, are about to leave.
+        ticket. ticket: what it shows, None for this server's own password. lives: the guest is here
+        already, and its devices stay as they are. `StateError` while a guest of this server, or its
+        clients, are about to leave.
         """
         self._now = now
         if self.source.phase is not SourcePhase.IDLE or self._stands_still:
             raise StateError("a guest or clients are about to leave this server")
-        if not self.sessions and not self.target.arrivals:
+        if not lives and not self.sessions and not self.target.arrivals:
             self._be_new()
         self.target.expect(connection_id, ticket, now, timeout)
         self._tell_target()

@@ -1,0 +1,150 @@
+"""`StageGuest`, on two servers of ours, moving from one to the other with all that it is.
+
+::
+
+    async with two_stages() as two, GtkClient("127.0.0.1", port=two.port) as gtk:
+        await two.move("carry")
+        await gtk.shows(two.guest.truth)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+from tests.serve_stage import StageGuest, port_of, stage
+
+from aiospice.channels.events import Event
+from aiospice.errors import SpiceTimeout
+from aiospice.migration.source import MoveFinished, MoveReady, Policy
+from aiospice.migration.target import SessionArrived
+from aiospice.server.events import ServerChannelOpened
+from aiospice.server.guest import HostSurface
+
+EventT = TypeVar("EventT", bound=Event)
+T = TypeVar("T")
+
+#: How sessions move in these tests: each is a test of its own.
+POLICIES = tuple(policy.value for policy in Policy)
+
+_REMEMBERED = (
+    *("size", "keys", "places", "moves", "buttons", "light", "wanted_monitors", "heard"),
+    *("port_heard", "echo", "agent", "agent_events", "files", "_coming", "_to_port"),
+)
+
+
+class MovingStage(StageGuest):
+    """A guest that goes on elsewhere: what it was told and what it has yet to write go with it."""
+
+    name = "moving"
+
+    async def run(self) -> None:
+        """Take up what was left over; all else happens when something is told."""
+        self._pump_port()
+        self._pump_agent()
+
+    def freeze(self) -> Any:
+        surfaces = [getattr(self, "icon", None), *self.glasses]
+        shapes = [each and (each.id, each.width, each.height) for each in surfaces]
+        return {name: getattr(self, name) for name in _REMEMBERED}, shapes
+
+    def thaw(self, state: Any) -> None:
+        remembered, shapes = state
+        for name, value in remembered.items():
+            setattr(self, name, value)
+        icon, *glasses = (each and HostSurface(self.screen, *each) for each in shapes)
+        if icon is not None:
+            self.icon = icon
+        self.glasses = [glass for glass in glasses if glass is not None]
+        self._news.set()
+
+
+class TwoStages:
+    """Two servers; ``here`` is where the guest is."""
+
+    def __init__(self, here: Any, there: Any) -> None:
+        self.here, self.there = here, there
+        self.servers = (here, there)
+        self.seen: dict[Any, list[Event]] = {here: [], there: []}
+        self.moves = 0
+
+    @property
+    def guest(self) -> MovingStage:
+        """The guest, where it is now."""
+        found: MovingStage = self.here.guest
+        return found
+
+    @property
+    def port(self) -> int:
+        """Where clients find it."""
+        return port_of(self.here)
+
+    def events(self, kind: type[EventT]) -> list[EventT]:
+        """What both servers have told, of a kind."""
+        return [each for told in self.seen.values() for each in told if isinstance(each, kind)]
+
+    def links(self) -> list[str]:
+        """Every channel that was ever opened at one of the servers, by name."""
+        return [event.channel for event in self.events(ServerChannelOpened)]
+
+    async def move(
+        self, policy: str = "carry", *, meanwhile: Callable[[], Any] = lambda: None
+    ) -> None:
+        """Move the guest and all its clients; ``meanwhile`` is called while it is nowhere."""
+        here, there = self.here, self.there
+        for client in here.host.clients:
+            await there.expect_migration(client.id)
+        move = await here.prepare_migration("127.0.0.1", port_of(there), policy=policy)
+        await move.clients_ready()
+        state = pickle.dumps(await move.freeze())
+        meanwhile()
+        there.thaw(pickle.loads(state))
+        there.take_late_inputs(await move.complete())
+        self.here, self.there = there, here
+        self.moves += 1
+
+    async def until(self, found: Callable[[MovingStage], T], what: str, limit: float = 40) -> T:
+        """Wait until something is so at the guest, wherever that is by then."""
+        try:
+            async with asyncio.timeout(limit):
+                while not (value := found(self.guest)):
+                    await asyncio.sleep(0.01)
+        except TimeoutError:
+            raise SpiceTimeout(f"the guest hasn't got {what} after {limit:g} s") from None
+        return value
+
+    def all_went_whole(self, clients: int = 1) -> None:
+        """Nothing of any session began anew, and nobody was late."""
+        ready = [(each.whole, each.anew, each.away) for each in self.events(MoveReady)]
+        assert ready == [(clients, 0, 0)] * self.moves
+        assert [each.late for each in self.events(MoveFinished)] == [0] * self.moves
+        arrived = [each.whole for each in self.events(SessionArrived)]
+        assert arrived == [True] * clients * self.moves
+
+
+async def _note(server: Any, seen: list[Event]) -> None:
+    tell = seen.append
+    async for event in server.events():
+        tell(event)
+
+
+@asynccontextmanager
+async def two_stages(
+    make: Callable[[], MovingStage] = MovingStage, **options: Any
+) -> AsyncIterator[TwoStages]:
+    """Two servers on free ports, the guest on the first. Options are those of `aiospice.serve`."""
+    async with (
+        stage(make(), **options) as here,
+        stage(make(), incoming=True, **options) as there,
+    ):
+        two = TwoStages(here, there)
+        readers = [asyncio.create_task(_note(each, two.seen[each])) for each in two.servers]
+        try:
+            yield two
+        finally:
+            for reader in readers:
+                reader.cancel()
+            await asyncio.gather(*readers, return_exceptions=True)
