@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -95,16 +96,18 @@ class TwoStages:
     ) -> None:
         """Move the guest and all its clients; ``meanwhile`` is called while it is nowhere."""
         here, there = self.here, self.there
-        for client in here.host.clients:
-            await there.expect_migration(client.id)
-        move = await here.prepare_migration("127.0.0.1", port_of(there), policy=policy)
-        await move.clients_ready()
-        state = pickle.dumps(await move.freeze())
-        meanwhile()
-        there.thaw(pickle.loads(state))
-        there.take_late_inputs(await move.complete())
-        self.here, self.there = there, here
-        self.moves += 1
+        async with joined(here, there):
+            for client in here.host.clients:
+                await there.expect_migration(client.id)
+            move = await here.prepare_migration("127.0.0.1", port_of(there), policy=policy)
+            await move.clients_ready()
+            state = pickle.dumps(await move.freeze())
+            meanwhile()
+            there.thaw(pickle.loads(state))
+            self.here, self.there = there, here
+            self.moves += 1
+            late = await move.complete()
+            there.take_late_inputs(late)
 
     async def until(self, found: Callable[[MovingStage], T], what: str, limit: float = 40) -> T:
         """Wait until something is so at the guest, wherever that is by then."""
@@ -123,6 +126,36 @@ class TwoStages:
         assert [each.late for each in self.events(MoveFinished)] == [0] * self.moves
         arrived = [each.whole for each in self.events(SessionArrived)]
         assert arrived == [True] * clients * self.moves
+
+
+@asynccontextmanager
+async def joined(source: Any, target: Any) -> AsyncIterator[None]:
+    """A link between two servers for one migration, within this process."""
+    name, key = secrets.token_hex(8), secrets.token_bytes(32)
+    shells = {"source": source._shell, "target": target._shell}
+    for role, shell in shells.items():
+        shell.core.peer_link(True, key, role, shell.now(), name)
+    carrier = asyncio.create_task(_carry(*shells.values()))
+    try:
+        yield
+    finally:
+        carrier.cancel()
+        await asyncio.gather(carrier, return_exceptions=True)
+        for shell in shells.values():
+            shell.core.peer_unlink(shell.now())
+            shell.turn()
+
+
+async def _carry(one: Any, other: Any) -> None:
+    """Carry what each of them tells the other."""
+    while True:
+        for shell, to in ((one, other), (other, one)):
+            messages, shell.core.peer_out[:] = list(shell.core.peer_out), []
+            for message in messages:
+                to.core.peer_in(pickle.loads(pickle.dumps(message)), to.now())
+            if messages:
+                to.turn()
+        await asyncio.sleep(0.001)
 
 
 async def _note(server: Any, seen: list[Event]) -> None:

@@ -7,6 +7,7 @@ across each move. Everything has to be exact, on the channels that were there at
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -54,12 +55,17 @@ class GtkStream:
     async def _run(self) -> None:
         chance = np.random.default_rng(11)
         while not self._stopping:
-            size = int(chance.integers(1, 3000))
+            size = int(chance.integers(1, 9000))
             await self.gtk.do("port_write", name=ECHO, data=numbers(self.sent, size))
             self.sent += size
             while self.sent - self._read() > WINDOW:
                 await asyncio.sleep(0.002)
             await asyncio.sleep(0.002)
+
+    @property
+    def under_way(self) -> int:
+        """Bytes that haven't come back."""
+        return self.sent - self._read()
 
     async def stop(self) -> None:
         """End it, and check that each byte came back once and in order."""
@@ -77,7 +83,18 @@ class Desk:
         self.two, self.gtk, self.folder = two, gtk, folder
         self.chance = np.random.default_rng(12)
         self.files: dict[str, bytes] = {}
+        #: In how many moves a file, a paste, bytes of the stream were on their way.
+        self.busy = [0, 0, 0]
         self.keys: list[tuple[int, bool]] = []
+
+    def look(self, stream: GtkStream, paste: asyncio.Task[None]) -> None:
+        """The guest stands still: what is on its way?"""
+        under_way = (
+            len(self.two.guest.files) < len(self.files),
+            not paste.done(),
+            stream.under_way,
+        )
+        self.busy = [count + bool(now) for count, now in zip(self.busy, under_way, strict=True)]
 
     def text(self) -> bytes:
         """Text of some hundred kilobytes, another each time."""
@@ -157,10 +174,11 @@ async def moves(policy: str, count: int, folder: Path) -> None:
             pasted = await (desk.copy_in_client() if turn % 2 else desk.copy_in_guest())
             await desk.send_file(turn)
             await desk.key(0x10 + turn % 8, True)
-            await two.move(policy)
+            paste = asyncio.create_task(pasted)
+            await two.move(policy, meanwhile=partial(desk.look, stream, paste))
             await desk.key(0x10 + turn % 8, False)
             await gtk.shows(two.guest.truth)
-            await pasted
+            await paste
         await stream.stop()
         assert two.guest.port_heard == numbers(0, stream.sent)
         await two.until(lambda guest: guest.files.keys() == desk.files.keys(), "all files")
@@ -169,6 +187,8 @@ async def moves(policy: str, count: int, folder: Path) -> None:
         assert two.guest.keys == desk.keys
         nothing_noticed(two, gtk)
         two.all_went_whole()
+        assert all(desk.busy), desk.busy
+        print(f"\n{policy}: {count} moves, busy {desk.busy}, {stream.sent} bytes echoed")
 
 
 def nothing_noticed(two: TwoStages, gtk: GtkClient) -> None:
