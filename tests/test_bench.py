@@ -85,6 +85,23 @@ async def test_the_migration_is_measured(capsys: pytest.CaptureFixture[str]) -> 
 
 
 @pytest.mark.peers
+@pytest.mark.net
+async def test_the_hand_over_is_measured_beside_qemu(capsys: pytest.CaptureFixture[str]) -> None:
+    options = {"runs": 1, "delays": (20,), "only": "r"}
+    *ours, qemu = await results(capsys, "handover", **options)
+    assert qemu["servers"] == "qemu"
+    trips = {line["policy"]: line["trips_counted"] for line in ours}
+    assert {"carry": 5, "carry-early": 3}.items() <= trips.items()
+    for line in (*ours, qemu):
+        assert line["delay_ms"] == 20
+        assert line["first_drawing_trips"] >= line["trips_counted"]
+        assert line["port_silence_ms"] > 0
+        assert line["echo_silence_ms"] > 0
+    for line in ours:
+        assert line["wrong_bytes"] == 0
+
+
+@pytest.mark.peers
 async def test_a_screenshot_loads_nothing_that_it_does_not_use(
     qemu_factory: Callable[..., Any], tmp_path: Any
 ) -> None:

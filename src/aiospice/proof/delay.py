@@ -249,6 +249,7 @@ class DelayedNetwork:
         }
         self._process: asyncio.subprocess.Process | None = None
         self._turn = asyncio.Lock()
+        self.delay_ms = delay_ms  #: at the start, one way
         self.server_address = ""  #: where servers listen: 10.77.N.1
         self.client_address = ""  #: where clients come from: 10.77.N.2
         self.client_namespace = ""  #: for ``ip netns exec``

@@ -159,9 +159,12 @@ class GtkPeer:
             await self._reader
         self._output.close()
 
-    async def start_stream(self, window: int = 2048, chunk: int = 128) -> None:
-        """Stream counters: at most ``window`` bytes in flight, ``chunk`` bytes a write."""
-        await self._order(f"start {window} {chunk}")
+    async def start_stream(self, window: int = 2048, chunk: int = 128, every: int = 0) -> None:
+        """Stream counters: at most ``window`` bytes in flight, ``chunk`` bytes a write.
+
+        ``every``: milliseconds between two writes, 0: as soon as the window allows.
+        """
+        await self._order(f"start {window} {chunk} {every}")
 
     async def stop_stream(self) -> None:
         """Send no more; what is in flight comes back."""

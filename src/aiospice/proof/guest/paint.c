@@ -35,6 +35,7 @@
  *   stop                   answers "ok COUNT": how often it was done
  *   wait T                 answers T hundredths of a second later
  *   spin N                 N million turns of a loop, for whoever needs a busy guest
+ *   tell N                 writes N to COM1, 8 bytes, high byte first, and fills a box
  */
 #include "paint.h"
 
@@ -212,6 +213,12 @@ static const char *order_on(const u32 *n) { return qxl_choose(n[0]); }
 static const char *order_heads(const u32 *n) { return qxl_heads(n[0]); }
 static const char *order_wait(const u32 *n) { return wait(n[0]), (char *)0; }
 static const char *order_spin(const u32 *n) { return spin(n[0]), (char *)0; }
+static const char *order_tell(const u32 *n) {
+    if (!has_echo) return "no COM1";
+    for (u32 i = 0; i < 8; i++) uart_write(COM1, i < 4 ? 0 : n[0] >> 8 * (7 - i));
+    fill(0, 0, 64, 64, n[0] * 0x010305);
+    return 0;
+}
 static const char *order_image(const u32 *n) {
     if (n[0] > MOST || n[1] > MOST || n[2] > MOST || n[3] > MOST) return far;
     return qxl_image((Box){n[0], n[1], n[0] + n[2], n[1] + n[3]}, n[4], n[5]);
@@ -219,7 +226,8 @@ static const char *order_image(const u32 *n) {
 
 static const Order orders[] = {{"mode", 3, order_mode}, {"qxl", 4, order_qxl}, {"on", 1, order_on},
                                {"heads", 1, order_heads}, {"image", 6, order_image},
-                               {"wait", 1, order_wait}, {"spin", 1, order_spin}};
+                               {"wait", 1, order_wait}, {"spin", 1, order_spin},
+                               {"tell", 1, order_tell}};
 
 static const char *act(const Command *command) {
     const u32 *n = command->numbers;

@@ -8,7 +8,8 @@
  *           [--dump FILE] [--port-name NAME] [--no-display]
  *
  * The password comes in the environment variable GTKPEER_PASSWORD. Commands, one a line on
- * standard input: "start WINDOW CHUNK" (bytes in flight, bytes a write), "stop", "report",
+ * standard input: "start WINDOW CHUNK [EVERY]" (bytes in flight, bytes a write,
+ * milliseconds between two writes), "stop", "report",
  * "save FILE" (the screen of display 0, as PPM), "quit" (reports first; so does the end of the
  * input).
  *
@@ -31,6 +32,7 @@ typedef struct {
     guint64 dropped;         /* in flight when the channel was lost */
     guint64 messages;
     guint64 window, chunk;
+    guint every;             /* milliseconds between two writes, 0: as fast as the window allows */
     guint writing;           /* writes that the library hasn't finished */
     gint64 last, silence, silence_at; /* microseconds */
 } Flow;
@@ -144,7 +146,7 @@ static void written(GObject *source, GAsyncResult *result, gpointer buffer) {
     }
 }
 
-static void pump(void) {
+static void send_chunks(gboolean one) {
     while (flow.streaming && flow.port && flow.open &&
            flow.sent - flow.received + flow.chunk <= flow.window) {
         guint8 *buffer = g_malloc(flow.chunk);
@@ -153,7 +155,17 @@ static void pump(void) {
         flow.sent += flow.chunk;
         flow.writing++;
         spice_port_channel_write_async(flow.port, buffer, flow.chunk, NULL, written, buffer);
+        if (one) break;
     }
+}
+
+static void pump(void) {
+    if (!flow.every) send_chunks(FALSE);
+}
+
+static gboolean on_beat(gpointer unused) {
+    send_chunks(TRUE);
+    return TRUE;
 }
 
 static void on_data(SpicePortChannel *port, gpointer data, int size, gpointer unused) {
@@ -323,10 +335,13 @@ static gboolean on_command(GIOChannel *input, GIOCondition condition, gpointer u
         g_main_loop_quit(loop);
     } else if (g_str_has_prefix(line, "start")) {
         unsigned long window = 0, chunk = 0;
-        if (sscanf(line, "start %lu %lu", &window, &chunk) == 2 && chunk && chunk <= MAX_CHUNK &&
-            chunk <= window) {
+        unsigned every = 0;
+        if (sscanf(line, "start %lu %lu %u", &window, &chunk, &every) >= 2 && chunk &&
+            chunk <= MAX_CHUNK && chunk <= window) {
             flow.window = window;
             flow.chunk = chunk;
+            flow.every = every;
+            if (every) g_timeout_add(every, on_beat, NULL);
         }
         flow.streaming = TRUE;
         pump();
