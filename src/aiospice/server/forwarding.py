@@ -55,9 +55,10 @@ class Forwarding(Leaving):
 
     def _passed(self, session: ServerSession, channel: ServerChannel, event: Passed) -> None:
         place = (session.id, channel.key)
-        if channel.phase is not ServerPhase.MIGRATING:
-            super()._passed(session, channel, event)
-        elif place in self._forwarded:
+        if place not in self._forwarded:
+            if channel.phase is not ServerPhase.MIGRATING or not self._is_direct():
+                super()._passed(session, channel, event)
+        else:
             self._forwarded[place] += len(event.body) + _MESSAGE
             self._tell_peer(Late(*place, event.number, event.body))
             if self._forwarded[place] > LATE_LIMIT:

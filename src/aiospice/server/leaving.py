@@ -183,8 +183,11 @@ class Leaving(Serving, Peering):
 
     def publish(self, now: float) -> None:
         """Show clients what the guest has drawn, if it is time for a frame, and it is here."""
-        if self.frozen is None:
+        if self._shows_frames():
             super().publish(now)
+
+    def _shows_frames(self) -> bool:
+        return self.frozen is None
 
     # -- orders ------------------------------------------------------------------------------------
 

@@ -252,6 +252,10 @@ class Serving(Devices):
                 if held is not None:
                     self._held_moved(session, number, held)
 
+    def _shows_frames(self) -> bool:
+        """Whether `publish` does anything."""
+        return True
+
     def drawn(self, number: int) -> None:
         """The guest has drawn on a display."""
         self._stale[number] = None
@@ -314,7 +318,7 @@ class Serving(Devices):
 
     def _serving_wake(self) -> float | None:
         times = list(self._wakes.values())
-        if self._stale:
+        if self._stale and self._shows_frames():
             times.append(self._publish_at)
         device = self._devices_wake()
         if device is not None:
