@@ -16,7 +16,7 @@ from aiospice.wire.agent_stream import HEADER, MAX_AGENT_DATA, MAX_MESSAGE, PROT
 if TYPE_CHECKING:
     from aiospice.wire.agent import AgentMessage
 
-__all__ = ["Outbox", "Piece", "Tag"]
+__all__ = ["Outbox", "Piece", "Tag", "restored"]
 
 #: What a message belongs to, for who wants to count, drop or hear of it: empty for none.
 Tag = tuple[str | int, ...]
@@ -103,3 +103,13 @@ class Outbox:
     def inside(self) -> bool:
         """Whether a message has left in part."""
         return self._sent > 0
+
+
+def restored(outbox: Outbox, waiting: list[tuple[Tag, bytes, bytes]], sent: int) -> None:
+    """Have these messages wait, and no others; ``sent`` bytes of the first have left."""
+    outbox._waiting = deque(_Outgoing(*message) for message in waiting)
+    first = outbox._waiting[0].size if waiting else 1
+    if not 0 <= sent < first:
+        raise LocalError(f"{sent} bytes of a message of {first} can't have left")
+    outbox._sent = sent
+    outbox.pending = sum(message.size for message in outbox._waiting) - sent

@@ -27,8 +27,13 @@ from aiospice.channels.server.vmc import PortSignalled
 from aiospice.codecs.video import VP8
 from aiospice.errors import LocalError, MissingProgram, StateError
 from aiospice.migration.source import ANSWER_SECONDS
-from aiospice.migration.target import EXPECT_SECONDS
-from aiospice.server.events import DeviceReadable, DeviceWritable
+from aiospice.migration.target import EXPECT_SECONDS, SessionMissed
+from aiospice.server.events import (
+    ClientConnected,
+    ClientDisconnected,
+    DeviceReadable,
+    DeviceWritable,
+)
 from aiospice.server.guest import Guest, Host, dispatch
 
 if TYPE_CHECKING:
@@ -75,6 +80,8 @@ class Server:
     def __init__(self, guest: Guest, config: ServerConfig, *, incoming: bool = False) -> None:
         #: The guest lives here; else it is on its way, or has gone.
         self.has_guest = not incoming
+        #: Clients that the guest knows from the server that it came from, and that aren't here yet.
+        self._coming: set[int] = set()
         #: What is shown.
         self.guest = guest
         self._crypto = Crypto()
@@ -362,7 +369,15 @@ class Server:
     def _guest_came(self, machine: MachineState) -> None:
         """The guest was thawed, and is this server's from now on."""
         self._shell.core.thaw_machine(machine, self._shell.now())
+        core = self._shell.core
+        self.host._sound_came()
         self.has_guest = True
+        self._coming = set(machine.wishes) - set(core.sessions)
+        for session in core.sessions.values():
+            if session.id not in machine.wishes:  # who waited here for a guest to come
+                self._tell_guest(
+                    ClientConnected(client=session.id, peer=session.peer, user=session.user)
+                )
         if self._life is None:
             self._begin_life()
         self._shell.turn()
@@ -370,6 +385,7 @@ class Server:
     def _guest_left(self) -> None:
         """The guest is another server's from now on."""
         self.has_guest = False
+        self.guest.left()
 
     def _migration_address(self) -> tuple[str, int, int]:
         """Where clients are to go that come with a guest: name, port and TLS port (0: none)."""
@@ -407,11 +423,22 @@ class Server:
             self._readers.remove(queue)
         await self.wait_closed()
 
-    def _on_event(self, event: Event) -> None:
+    def _tell_guest(self, event: Event) -> None:
+        """Tell the guest, if it doesn't know: clients that moved with it are its own already."""
+        if isinstance(event, ClientConnected) and event.client in self._coming:
+            self._coming.discard(event.client)
+            return
+        if isinstance(event, SessionMissed) and event.client in self._coming:
+            self._coming.discard(event.client)
+            event = ClientDisconnected(client=event.client, peer="", reason=event.reason)
         try:
             dispatch(self.guest, self.host, event)
         except Exception:
             _LOG.exception("the guest %s failed at %s", self.guest.name, event.kind)
+
+    def _on_event(self, event: Event) -> None:
+        if self.has_guest:
+            self._tell_guest(event)
         if isinstance(event, FOR_THE_GUEST):
             return
         if self._early is not None:

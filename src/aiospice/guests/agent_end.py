@@ -67,6 +67,39 @@ class AgentEnd:
             incoming.cancel()
         self._coming = {}
 
+    # -- moving ----------------------------------------------------------------------------------
+
+    def freeze(self) -> dict[str, Any]:
+        """All of it but the bytes of files that are on their way, plain; see `Incoming.read`."""
+        from aiospice.agent.frozen import freeze_agent_end
+
+        return {
+            "core": freeze_agent_end(self.core),
+            "clipboard": self.clipboard,
+            "text": self._text,
+            "buttons": self._buttons,
+            "coming": {number: (one.name, one.size) for number, one in self._coming.items()},
+        }
+
+    def thaw(self, state: Any, parts: dict[int, bytes]) -> None:
+        """Be what `freeze` told of; ``parts``: what has come of each file. Raises `LocalError`."""
+        from aiospice.agent.frozen import thaw_agent_end
+
+        self.close()
+        self.core = thaw_agent_end(state["core"])
+        self.clipboard, self._text = state["clipboard"], state["text"]
+        self._buttons = state["buttons"]
+        for number, (name, size) in state["coming"].items():
+            if self._files is None:
+                raise LocalError("files are on their way, and none are taken here")
+            incoming = self._coming[number] = self._files.begin(name, size)
+            incoming.write(parts.get(number, b""))
+
+    @property
+    def coming(self) -> dict[int, Incoming]:
+        """Files that are on their way, by their numbers."""
+        return self._coming
+
     def copy(self, text: str) -> None:
         """Put a text into the clipboard, for clients to paste."""
         self._text = text

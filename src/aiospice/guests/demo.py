@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from aiospice.guests import scenery
 from aiospice.guests.agent_end import AgentEnd
+from aiospice.guests.demo_moving import Moving
 from aiospice.guests.demo_panel import BUTTONS, Panel, button_at
 from aiospice.guests.demo_state import (
     BAR,
@@ -85,6 +86,7 @@ class DemoGuest(Guest):
         self._start = 0.0
         self._handlike = False
         self.desktops: list[Desktop] = []
+        self._moving = Moving(self)
 
     # -- start and life ------------------------------------------------------------------------
 
@@ -139,18 +141,35 @@ class DemoGuest(Guest):
 
     async def run(self) -> None:
         """Move what moves, until the server ends."""
-        try:
-            while True:
-                self.tick()
-                playing = self.state.tone_since is not None
-                await asyncio.sleep(0.02 if playing else 1 / self.fps)
-        finally:
-            self.close()
+        while True:
+            self.tick()
+            playing = self.state.tone_since is not None
+            await asyncio.sleep(0.02 if playing else 1 / self.fps)
 
     def close(self) -> None:
         """Files that are on their way stay away."""
         self.agent.close()
         self.files.close()
+
+    left = close
+
+    # -- moving --------------------------------------------------------------------------------
+
+    def freeze_early(self, *, again: bool) -> dict[str, Any] | None:
+        """Files, a MiB each part."""
+        return self._moving.freeze_early(again=again)
+
+    def freeze(self) -> Any:
+        """All else that is remembered."""
+        return self._moving.freeze()
+
+    def thaw_early(self, parts: dict[str, Any]) -> None:
+        """Files."""
+        self._moving.parts = parts
+
+    def thaw(self, state: Any) -> None:
+        """Be the guest that was frozen."""
+        self._moving.thaw(state)
 
     def tick(self) -> None:
         """Bring clock, picture and tone to the time of now."""

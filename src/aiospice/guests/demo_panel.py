@@ -47,6 +47,11 @@ class Panel:
         self._shown: dict[int, object] = {}
         self._pixels[TITLE:-BORDER, BORDER:-BORDER] = bgrx(_BACK)
 
+    def draw_anew(self) -> None:
+        """Show all of the state: it may be another one."""
+        self._shown.clear()
+        self.draw()
+
     @property
     def _pixels(self) -> Pixels:
         return self._desktop.views["panel"].pixels

@@ -19,7 +19,7 @@ __all__ = ["IN_MEMORY", "DropLimits", "Dropped", "FileDrop", "Incoming", "safe_n
 
 #: The longest name, in bytes.
 NAME_BYTES = 200
-_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
 
 
@@ -81,6 +81,16 @@ class Incoming:
             return
         try:
             self._file.write(data)
+        except OSError as error:
+            raise LocalError(f"{self.name}: {error.strerror}") from error
+
+    def read(self, start: int, size: int) -> bytes:
+        """Bytes that have come so far, from ``start`` on. Raises `LocalError`."""
+        if self._file is None:
+            return bytes(self._memory[start : start + size])
+        try:
+            self._file.flush()
+            return os.pread(self._file.fileno(), size, start)
         except OSError as error:
             raise LocalError(f"{self.name}: {error.strerror}") from error
 
@@ -154,12 +164,21 @@ class FileDrop:
             os.close(self._handle)
             self._handle = None
 
+    def adopt(self, files: list[tuple[str, int]], contents: dict[str, bytes]) -> None:
+        """Know of files that came elsewhere, and have those in memory. Raises `LocalError`."""
+        self.close()
+        self._coming.clear()
+        self.files = [Dropped(name, size) for name, size in files]
+        self.contents = dict(contents)
+        if len(files) > self.limits.files or self.total > self.limits.total_bytes:
+            raise LocalError(f"{len(files)} files of {self.total} bytes are more than are taken")
+
     # -- for Incoming --------------------------------------------------------------------------
 
     def create(self, name: str) -> IO[bytes]:
         """Open a new file in the folder, readable by its owner alone."""
         try:
-            return os.fdopen(os.open(name, _NEW_FILE, 0o600, dir_fd=self._directory()), "wb")
+            return os.fdopen(os.open(name, _NEW_FILE, 0o600, dir_fd=self._directory()), "w+b")
         except OSError as error:
             raise LocalError(f"{self.folder}: no file can be made: {error.strerror}") from error
 

@@ -400,6 +400,13 @@ class Host:
         self._core.set_volume((6, 0) if record else (5, 0), volume, muted)
         self._changed()
 
+    def _sound_came(self) -> None:
+        """The guest has moved here: what it plays is packed here from now on."""
+        sound = self._core.machine.playback.format
+        fits = self._codecs is not None and sound == (48000, 2)
+        self._encoder = self._codecs.encoder(2) if self._codecs and fits else None
+        self._decoder = None
+
     # -- devices -----------------------------------------------------------------------------------
 
     def port(self, name: str) -> HostDevice:
@@ -445,6 +452,9 @@ class Guest:
 
     def close(self) -> None:
         """The server ends, and `run` with it: let go of what is held outside."""
+
+    def left(self) -> None:
+        """The guest runs on another server now; it may come back by `thaw`."""
 
     def freeze(self) -> Any:
         """What the guest remembers, as plain data: it moves to another server.
