@@ -199,7 +199,7 @@ _EARLY = (
     SourceLinkPhase.STOPPING,
     SourceLinkPhase.STOPPED,
 )
-_FOR_THE_CORE = (peer.Record, peer.Late, peer.LateEnd, peer.LateInputsTold)
+_FOR_THE_CORE = (peer.Record, peer.Late, peer.LateEnd)
 
 
 class SourceLink:

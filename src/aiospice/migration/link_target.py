@@ -144,7 +144,7 @@ _EARLY = (
     TargetLinkPhase.STOPPED,
     TargetLinkPhase.READY,
 )
-_FOR_THE_CORE = (peer.Record, peer.Late, peer.LateEnd, peer.LateInputsTold)
+_FOR_THE_CORE = (peer.Record, peer.Late, peer.LateEnd)
 
 
 class TargetLink:

@@ -10,7 +10,7 @@ connection id of a session, ``channel`` is (type, id) as the source numbers it.
     S: Piece...                       the guest's state while it still runs
     S: Stopped      D: Ready/Refuse   the rest of it
     S: Go           D: Running        from here the guest is the target's
-    S: Record, Late, LateEnd, LateInputsTold   D: Arrived, Missed
+    S: Record, Late, LateEnd        D: Arrived, Missed
 
 An order of `Cancel` undoes everything before `Go`. `Ask` is for a link that broke between `Go`
 and `Running`.
@@ -31,7 +31,6 @@ __all__ = [
     "Hello",
     "Late",
     "LateEnd",
-    "LateInputsTold",
     "Missed",
     "PeerMessage",
     "Piece",
@@ -173,14 +172,6 @@ class LateEnd(PeerMessage):
     client: int
     channel: Channel
     whole: bool
-
-
-@dataclass(frozen=True, slots=True)
-class LateInputsTold(PeerMessage):
-    """What a client typed while neither server had the guest; ``data``: the link's own form."""
-
-    client: int
-    data: bytes
 
 
 @dataclass(frozen=True, slots=True)

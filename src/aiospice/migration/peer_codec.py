@@ -38,7 +38,6 @@ _KINDS: tuple[type[PeerMessage], ...] = (
     peer.Record,
     peer.Late,
     peer.LateEnd,
-    peer.LateInputsTold,
     peer.Arrived,
     peer.Missed,
 )
@@ -51,7 +50,6 @@ LIMITS: dict[type[PeerMessage], int] = {
     peer.Stopped: PIECE_BYTES + 4096,
     peer.Record: _LARGE,
     peer.Late: _LARGE,
-    peer.LateInputsTold: _LARGE,
 }
 _LIMIT = 64 << 10
 _HEADER = 5

@@ -95,7 +95,7 @@ def _array(value: Any, where: str) -> Any:
 def decode_plain(data: bytes | memoryview) -> Any:
     """The value of `encode_plain`'s bytes. Raises `RemoteProtocolError`."""
     try:
-        found = _Decoder(DEPTH).decode(data)
+        found = _Decoder(DEPTH + 1).decode(data)
         _check(found)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise RemoteProtocolError(str(error), message="peer state") from None
