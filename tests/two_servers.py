@@ -187,6 +187,10 @@ class TwoServers:
 
     def carry(self, source: str, target: str, during: Callable[[], None] = lambda: None) -> None:
         """The guest moves."""
+        if self.policy is Policy.HOLD and self[source].core.clients_ready:
+            self[source].core.hold_clients(self.now)
+            while not self[source].core.clients_held:
+                self.wait(0.005)
         state = pickle.loads(pickle.dumps(self[source].core.freeze_machine(self.now)))
         during()
         self[target].core.thaw_machine(state, self.now)

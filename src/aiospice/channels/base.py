@@ -26,6 +26,7 @@ from aiospice.errors import AiospiceError, RemoteProtocolError
 from aiospice.wire import common
 from aiospice.wire.channels import channel_name
 from aiospice.wire.header import pack_header, read_sub_messages
+from aiospice.wire.hold import Held, Hold, Release
 from aiospice.wire.message import CLIENT, SERVER, Message
 from aiospice.wire.registry import find, message_name
 
@@ -44,6 +45,8 @@ ANSWER_LIMIT = 10_000
 #: Answers that leave together, unless they are long.
 ANSWERS_AT_ONCE = 64
 _SHORT = 64
+#: How long a server may hold a channel back (`aiospice.wire.hold`), in seconds.
+HELD_SECONDS = 30.0
 _ACK = common.Ack().body()
 _MIGRATE = common.Migrate.number
 _MIGRATE_DATA = common.MigrateData.number
@@ -95,6 +98,8 @@ class ClientChannel(CountsUnused):
         self.gate_open = True
         #: The session is leaving this server: what is queued is for the next one.
         self.suspended = False
+        #: The server holds us back: nothing of the queue leaves, until then at most.
+        self.held_until: float | None = None
         #: What is left of a message with sub-messages (number, body), and that message's serial.
         self._parts: deque[tuple[int, bytes]] = deque()
         self._parts_serial = 0
@@ -141,7 +146,7 @@ class ClientChannel(CountsUnused):
         return bool(self._urgent) or (bool(self._queue) and self._queue_may_leave())
 
     def _queue_may_leave(self) -> bool:
-        may = self.phase is ChannelPhase.OPEN and self.gate_open and not self.suspended
+        may = self.phase is ChannelPhase.OPEN and self.gate_open and not self.holds_back
         return may and bool(self._queue)
 
     def take(self) -> bytes:
@@ -172,6 +177,11 @@ class ClientChannel(CountsUnused):
 
     def _left(self, number: int, body: bytes) -> None:
         """A queued message is about to leave. For subclasses that keep count."""
+
+    @property
+    def holds_back(self) -> bool:
+        """Nothing of our own may leave for this server now."""
+        return self.suspended or self.held_until is not None
 
     # -- in ----------------------------------------------------------------------------------
 
@@ -274,7 +284,7 @@ class ClientChannel(CountsUnused):
         if kind is None:
             self._not_known(number, body)
             return
-        name = self.handlers.get(number)
+        name = self.handlers.get(number) or _HOLD_HANDLERS.get(number)
         if name is None:
             self._other(kind, body)
         else:
@@ -307,6 +317,13 @@ class ClientChannel(CountsUnused):
             raise RemoteProtocolError("nobody asked for a record", message="MigrateData")
         self.migrate_data = message.data
         self.phase = ChannelPhase.FROZEN
+
+    def _on_hold(self, message: Hold) -> None:
+        self.held_until = self._now + HELD_SECONDS
+        self._send_first(Held())
+
+    def _on_release(self, message: Release) -> None:
+        self.held_until = None
 
     def _on_set_ack(self, message: common.SetAck) -> None:
         self._ack_window = message.window
@@ -381,6 +398,7 @@ class ClientChannel(CountsUnused):
         self.phase = ChannelPhase.OPEN
         self.may_migrate = False
         self.suspended = False
+        self.held_until = None
         self.error = None
         self.waits = ()
         self._parts.clear()
@@ -388,6 +406,7 @@ class ClientChannel(CountsUnused):
         self._ack_window = self._ack_left = 0
 
 
+_HOLD_HANDLERS = {Hold.number: "_on_hold", Release.number: "_on_release"}
 _BASE_HANDLERS: dict[int, Callable[..., None]] = {
     _MIGRATE: ClientChannel._on_migrate,
     _MIGRATE_DATA: ClientChannel._on_migrate_data,

@@ -158,7 +158,7 @@ class FlowChannel(ClientChannel):
 
     def _gives(self) -> bool:
         due = self.flow is not None and self.flow.due > 0
-        return due and self.phase is ChannelPhase.OPEN and not self.suspended
+        return due and self.phase is ChannelPhase.OPEN and not self.holds_back
 
     @property
     def wants_to_send(self) -> bool:

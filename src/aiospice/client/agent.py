@@ -67,7 +67,7 @@ class WithAgent:
             channel.agent_tokens > 0
             and channel.queued_bytes < _LOW
             and channel.phase is ChannelPhase.OPEN
-            and not channel.suspended
+            and not channel.holds_back
         ):
             piece = self._agent.pop(now)
             if not piece:

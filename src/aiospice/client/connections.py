@@ -46,6 +46,7 @@ CHANNEL_CAPS: dict[int, tuple[int, ...]] = {
         MainCap.NAME_AND_UUID,
         MainCap.AGENT_CONNECTED_TOKENS,
         MainCap.SEAMLESS_MIGRATE,
+        MainCap.HOLD,
     ),
     2: (
         DisplayCap.SIZED_STREAM,

@@ -495,9 +495,13 @@ class Moving(Connections, ABC):
     def _next_move_wake(self) -> list[float]:
         migration = self.migration
         times = (self._over_deadline, self._drain_deadline, self._retry_at, migration.next_wake())
-        return [time for time in times if time is not None]
+        held = (channel.held_until for channel in self.channels.values())
+        return [time for time in (*times, *held) if time is not None]
 
     def _wake_move(self, now: float) -> None:
+        for channel in self.channels.values():
+            if channel.held_until is not None and channel.held_until <= now:
+                channel.held_until = None  # the server has forgotten about us
         if self._retry_at is not None and self._retry_at <= now:
             self._retry_at = None
             self._open(MAIN, connection_id=0)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aiospice.channels.server.base import ServerPhase
 from aiospice.errors import RemoteProtocolError
 from aiospice.migration.peer import Late, LateEnd, Record
 from aiospice.server.leaving import Leaving
@@ -43,6 +42,10 @@ class Forwarding(Leaving):
 
     def _send_directly(self, session: ServerSession, channel: ServerChannel) -> None:
         channel.migrate(MigrateFlags.NEED_FLUSH)
+        self._tell_record(session, channel, whole=False)
+
+    def _tell_record(self, session: ServerSession, channel: ServerChannel, *, whole: bool) -> None:
+        """Tell the target a channel's record; ``whole``: nothing is under way behind it."""
         data = self._record(session, channel, told=True)
         if data is None:
             return
@@ -51,12 +54,15 @@ class Forwarding(Leaving):
             self._tell_peer(Late(session.id, channel.key, number, body))
         channel.passes_on = True
         channel.reading_paused = False
-        self._forwarded[session.id, channel.key] = 0
+        if whole:
+            self._tell_peer(LateEnd(session.id, channel.key, True))
+        else:
+            self._forwarded[session.id, channel.key] = 0
 
     def _passed(self, session: ServerSession, channel: ServerChannel, event: Passed) -> None:
         place = (session.id, channel.key)
         if place not in self._forwarded:
-            if channel.phase is not ServerPhase.MIGRATING or not self._is_direct():
+            if not channel.flushed:
                 super()._passed(session, channel, event)
         else:
             self._forwarded[place] += len(event.body) + _MESSAGE

@@ -45,6 +45,8 @@ class MainCap(IntEnum):
     NAME_AND_UUID = 1
     AGENT_CONNECTED_TOKENS = 2
     SEAMLESS_MIGRATE = 3
+    #: aiospice's own (`aiospice.wire.hold`).
+    HOLD = 29
 
 
 class DisplayCap(IntEnum):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+from aiospice.wire.hold import Held, Hold, Release
 from aiospice.wire.message import CLIENT, SERVER, Message
 from aiospice.wire.record import i32, rest, u8, u16, u32
 
@@ -12,6 +13,8 @@ __all__ = [
     "Button",
     "Buttons",
     "ClientKeyModifiers",
+    "Held",
+    "Hold",
     "Init",
     "KeyDown",
     "KeyModifiers",
@@ -23,6 +26,7 @@ __all__ = [
     "MousePosition",
     "MousePress",
     "MouseRelease",
+    "Release",
 ]
 
 _INPUTS = (3,)

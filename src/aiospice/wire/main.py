@@ -6,6 +6,7 @@ from enum import IntEnum
 
 from aiospice.wire.channels import ChannelType
 from aiospice.wire.common import LinkCode
+from aiospice.wire.hold import Held, Hold, Release
 from aiospice.wire.message import CLIENT, SERVER, Message
 from aiospice.wire.record import (
     Record,
@@ -38,6 +39,8 @@ __all__ = [
     "ClientInfo",
     "ClientMigrateEnd",
     "DstInfo",
+    "Held",
+    "Hold",
     "Init",
     "MigrateBegin",
     "MigrateBeginSeamless",
@@ -56,6 +59,7 @@ __all__ = [
     "MultiMediaTime",
     "Name",
     "QualityIndicator",
+    "Release",
     "Uuid",
 ]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from enum import IntEnum
 from struct import Struct
 
+from aiospice.wire.hold import Held, Hold, Release
 from aiospice.wire.message import CLIENT, SERVER, Message
 from aiospice.wire.record import block, counter, u32
 from aiospice.wire.tokens import ClientTokens, Tokens
@@ -22,6 +23,9 @@ __all__ = [
     "ClientData",
     "ClientTokens",
     "Data",
+    "Held",
+    "Hold",
+    "Release",
     "Tokens",
 ]
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 from enum import IntEnum
 
 from aiospice.wire.channels import CHANNEL_LIMITS
+from aiospice.wire.hold import Held, Hold, Release
 from aiospice.wire.message import CLIENT, SERVER, Message
 from aiospice.wire.record import counter, pointer_bytes, rest, u8, u32, when
 from aiospice.wire.tokens import ClientTokens, Tokens
@@ -19,9 +20,12 @@ __all__ = [
     "CompressedData",
     "Compression",
     "Data",
+    "Held",
+    "Hold",
     "PortEvent",
     "PortEvents",
     "PortInit",
+    "Release",
     "Tokens",
 ]
 

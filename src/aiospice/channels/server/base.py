@@ -22,6 +22,7 @@ from aiospice.wire import common
 from aiospice.wire.channels import channel_name
 from aiospice.wire.handover import RECORDS
 from aiospice.wire.header import pack_header, read_sub_messages
+from aiospice.wire.hold import HOLD_CHANNELS, Held, Hold, Release
 from aiospice.wire.message import CLIENT, Message
 from aiospice.wire.registry import find, message_name
 
@@ -34,6 +35,7 @@ __all__ = [
     "ASKED_LIMIT",
     "TOGETHER",
     "FlushMarked",
+    "HeldBack",
     "Passed",
     "RecordArrived",
     "ServerChannel",
@@ -69,6 +71,10 @@ class ServerPhase(Enum):
 
 class FlushMarked(Event):
     """The client has sent all that it sends to the source: the record can be made."""
+
+
+class HeldBack(Event):
+    """The client sends nothing more on this channel (`ServerChannel.hold`)."""
 
 
 class Passed(Event):
@@ -144,6 +150,8 @@ class ServerChannel(CountsUnused):
         #: On a source: the flags of MIGRATE, and whether the client's mark has come.
         self.migrate_flags = 0
         self.flushed = False
+        #: On a source: the client was asked to stop sending, and hasn't said yet that it has.
+        self.holds: bool | None = None
         #: On a source: what the client says is for the target, and told as `Passed`.
         self.passes_on = False
         #: On a target: the record may come from the source itself, and the client's messages then
@@ -281,6 +289,27 @@ class ServerChannel(CountsUnused):
             self.migrate_flags = flags
             self._pings.clear()
 
+    def hold(self) -> None:
+        """Have a client of ours stop sending: `HeldBack` follows (`aiospice.wire.hold`)."""
+        self.holds = True
+        self.send(Hold())
+
+    def stay(self) -> None:
+        """The machine stays: go on after `hold`, or after `migrate` if the client comes back."""
+        if self.phase is ServerPhase.MIGRATING:
+            self.phase = ServerPhase.OPEN
+            self.migrate_flags = 0
+            self.flushed = False
+        if self.holds is not None:
+            self.holds = None
+            self.send(Release())
+
+    def _on_held(self, message: Held) -> None:
+        if not self.holds:
+            raise RemoteProtocolError("nobody asked for it", message="Held")
+        self.holds = False
+        self._events.append(HeldBack())
+
     def send_record(self, data: bytes) -> None:
         """The answer to the client's mark, and the last message of all."""
         if self.phase is ServerPhase.MIGRATING:
@@ -403,6 +432,9 @@ class ServerChannel(CountsUnused):
                 kind = find(0, CLIENT, number)
                 assert kind is not None
                 handler(self, kind.parse(body))
+            return
+        if number == Held.number and self.key[0] in HOLD_CHANNELS:
+            self._on_held(Held.parse(body))
             return
         if self.passes_on and number not in self.never_passed:
             self._events.append(Passed(number=number, body=body))
