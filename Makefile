@@ -53,6 +53,7 @@ soak: venv
 
 docs: venv
 	$(BIN)/python tests/test_rooms.py --write
+	$(BIN)/python tests/test_handover_faults.py --write
 	$(BIN)/python -m aiospice.proof.reference > docs/protocol.md.new
 	mv docs/protocol.md.new docs/protocol.md
 

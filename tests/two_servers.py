@@ -293,6 +293,9 @@ class TwoServers:
         while line.on_way(True) < PIPE and not closing and (data := node.core.take(line.number)):
             busy = True
             line.send(True, data, self.now + self.delay, self.now)
+            self.passes(line, data, to_client=True)
+        if not self.carries(line):
+            return busy
         connection = node.core.connections.get(line.number)
         channel = connection.channel if connection is not None else None
         kind = 0 if channel is None else channel.key[0]
@@ -318,6 +321,9 @@ class TwoServers:
         ):
             line.send(False, self.forge(line, data), self.now + self.delay, self.now)
             busy = True
+            self.passes(line, data, to_client=False)
+        if not self.carries(line):
+            return busy
         if line.to_server and line.number not in node.paused:
             busy = True
             data = bytes(line.to_server[: 64 << 10])
@@ -326,6 +332,13 @@ class TwoServers:
                 node.core.received(line.number, piece, self.now)
             self.freeze(node)
         return busy or (line.closed and self._closes(line))
+
+    def passes(self, line: Line, data: bytes, *, to_client: bool) -> None:
+        """Something is on its way. For worlds in which that has consequences."""
+
+    def carries(self, line: Line) -> bool:
+        """Whether bytes still arrive on a connection."""
+        return True
 
     def _client_settles(self, client: WorldClient) -> bool:
         busy = False

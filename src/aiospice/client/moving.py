@@ -228,6 +228,8 @@ class Moving(Connections, ABC):
         """Follow a channel's MIGRATE: called whenever its phase may have changed."""
         if channel.migrate_since is None or channel.phase is ChannelPhase.CLOSED:
             return
+        if self._starting_over:
+            return  # another channel couldn't follow; this one begins anew as well
         if self.migration.phase is MigrationPhase.READY:
             self._to_move = set(self.at)
             self.migration.switching(MigrationPhase.SWITCHING, now)

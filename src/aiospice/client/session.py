@@ -33,6 +33,7 @@ from aiospice.errors import (
 )
 from aiospice.migration.client import MigrationPhase
 from aiospice.migration.links import ChannelLink, LinkStage
+from aiospice.migration.targets import destination_text
 from aiospice.wire import main
 from aiospice.wire.caps import DisplayCap, has
 from aiospice.wire.channels import channel_name
@@ -638,16 +639,17 @@ class ClientSession(WithAgent, Waiting, Moving):
             self._check_ready(now)
             self._look_at_waits(now)
             return
-        if error is None:
-            migration = self.migration
-            text = f"{self._where()} closed the session"
-            if migration.phase in (MigrationPhase.CONNECTING, MigrationPhase.READY):
-                text += ", while a migration was being prepared: the machine is most likely gone"
-            self._lose(SessionLost(text))
-        elif isinstance(error, RemoteProtocolError):
-            self._lose(error)
-        else:
-            self._lose(SessionLost(str(error)))
+        if isinstance(error, RemoteProtocolError):
+            link = self.link_of(MAIN)
+            self._lose(error if link is None else named(error, link))
+            return
+        text = f"{self._where()} closed the session" if error is None else str(error)
+        migration = self.migration
+        if migration.phase in (MigrationPhase.CONNECTING, MigrationPhase.READY):
+            assert migration.destination is not None
+            target = destination_text(migration.destination)
+            text += f", while it was about to move to {target}: the machine is there, or gone"
+        self._lose(SessionLost(text))
 
     def _where(self) -> str:
         link = self.link_of(MAIN)

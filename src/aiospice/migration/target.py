@@ -167,6 +167,12 @@ class TargetMigration:
         self._look(client)
         return begin
 
+    def extend(self, client: int, until: float) -> None:
+        """A record is here and waits for something else: that isn't its client's fault."""
+        arrival = self.arrivals.get(client)
+        if arrival is not None:
+            arrival.deadline = max(arrival.deadline, until + RECORD_SECONDS)
+
     def touched(self, client: int, key: Key) -> bool:
         """Something came on a parked channel; whether it is to begin by that."""
         arrival = self.arrivals.get(client)

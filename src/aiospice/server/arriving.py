@@ -298,7 +298,9 @@ class Arriving(Holding):
         """A client has brought the record of a channel."""
         waits = self.carried is not None and not self._late_told and not channel.by_link
         if channel.key[0] == 3 and waits:
-            self._late_awaited[session.id] = (data, self._now + LATE_SECONDS)
+            until = self._now + LATE_SECONDS
+            self._late_awaited[session.id] = (data, until)
+            self.target.extend(session.id, until)
         else:
             self._arrives(session, channel, data, sealed=True)
 
@@ -538,6 +540,7 @@ class Arriving(Holding):
         return min((at for at in times if at is not None), default=None)
 
     def _wake_serving(self, now: float) -> None:
+        self._inputs_late(now)  # first: a record that waits for us isn't late
         self.target.wake(now)
         late, self.target.late = self.target.late, []
         for client, reason in late:
@@ -552,7 +555,6 @@ class Arriving(Holding):
                     session.channels[MAIN].send(main.AgentDisconnected(error_code=0))
                     session.agent_told = False
                     self._wants(session.connections[MAIN])
-        self._inputs_late(now)
         self._agent_moves()
         self._tell_target()
         super()._wake_serving(now)

@@ -148,6 +148,8 @@ class ServerCore(Linked, Links):
         connection = self.connections.get(number)
         if connection is None:
             return b""
+        if connection.closing and isinstance(connection.channel, DeviceServer):
+            return b""  # what is left is for the device's next client, once `dropped` is told
         connection.stuck_since = None
         if connection.link is not None:
             data = connection.link.take()
