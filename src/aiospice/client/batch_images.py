@@ -194,15 +194,6 @@ def _slot(type):
 
 
 @cython.cfunc
-@cython.locals(job="long long[::1]", columns="long long", rows="long long", type=cython.int)
-def _glz(job, columns, rows, type, found):
-    """The pixels of a GLZ image that was found, whose header has that byte of type."""
-    _tight(job, columns, rows, type & 15 == 9)
-    job[10] = found[1]
-    return found[0]
-
-
-@cython.cfunc
 @cython.locals(
     view="const unsigned char[::1]",
     at=cython.Py_ssize_t,
@@ -269,12 +260,20 @@ def _packed(data, view, image, left, job, place, reader):
     if type == 102:
         window = reader.window or reader.find_window()
         found = decode_glz(window, view, at, size, columns, rows)
-        return None if found is None else _glz(job, columns, rows, view[at + 8], found)
+        if found is not None:
+            _tight(job, columns, rows, view[at + 8] & 15 == 9)
+            job[10] = view[at + 8] > 15
+        return found
     if type == 107:
         stream = reader.inflated(bytes(data[at : at + size]), u32(view, at - 8))
         window = reader.window or reader.find_window()
-        found = stream and decode_glz(window, stream, 0, len(stream), columns, rows)
-        return _glz(job, columns, rows, stream[8], found) if found else None
+        if not stream:
+            return None
+        found = decode_glz(window, stream, 0, len(stream), columns, rows)
+        if found is not None:
+            _tight(job, columns, rows, stream[8] & 15 == 9)
+            job[10] = stream[8] > 15
+        return found
     if type == 109:
         found = _lz4(data, view, at, size, columns, rows, reader, job)
         if found is not None or columns * rows > _SMALL:

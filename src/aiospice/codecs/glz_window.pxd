@@ -18,8 +18,11 @@ cdef class GlzWindow:
     cpdef get(self, long long image_id, Py_ssize_t place)
     cpdef add(self, long long image_id, long long window, bytearray pixels)
     cpdef fetch(self, long long image_id, Py_ssize_t place)
+    cdef _put(self, long long image_id, long long window, bytearray pixels)
     cdef _drop(self, long long oldest)
     cdef _forget(self, long long image_id)
+    cdef _enter(self, long long image_id, bytearray pixels)
+    cdef _leave_table(self, long long image_id)
     cdef bytearray _room(self, Py_ssize_t size)
 
 

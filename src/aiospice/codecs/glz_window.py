@@ -23,22 +23,26 @@ else:
         from aiospice import _cython as cython
 
 if cython.compiled:
-    from cython.cimports.aiospice.codecs.lz_unpack import _unpack_shared as unpack_shared
-    from cython.cimports.cpython.bytearray import PyByteArray_FromStringAndSize
-else:
-    from aiospice.codecs.lz_unpack import unpack_shared
+    from cython.cimports.aiospice.codecs.lz_unpack import _unpack_shared
+    from cython.cimports.cpython.bytearray import (
+        PyByteArray_AS_STRING,
+        PyByteArray_FromStringAndSize,
+    )
+from aiospice.codecs.lz_unpack import unpack_shared
 
 __all__ = ["MAX_IMAGES", "GlzWindow", "NeedsImage", "decode_small", "unpack"]
 
 #: Images that a window keeps, of whatever size.
 MAX_IMAGES = 1 << 16
+_MOST: cython.Py_ssize_t = MAX_IMAGES
 _REASONS = ("", "a copy from outside of an image", "more pixels than the image has")
 _RGB16, _RGBA = 6, 9
 #: Pixels of an image that `decode_small` takes.
 _SMALL = 1 << 21 if cython.compiled else 65536
 #: Bytes from which on the room of an image that has left is worth keeping for the next one, since
 #: the pages of new room have to be cleared; and how much of such room is kept at most.
-_SPARE_LEAST, _SPARE_MOST = 1 << 15, 1 << 23
+_LEAST: cython.Py_ssize_t = 1 << 15
+_SPARE_MOST: cython.Py_ssize_t = 1 << 23
 
 
 class NeedsImage(NamedTuple):
@@ -66,7 +70,7 @@ class GlzWindow:
         #: Pixels that are kept now.
         self.pixels = 0
         self._images = {}
-        self._windows = {}  # by id, the oldest that it may copy from
+        self._windows = {}  # of those ahead of a gap, by id: the oldest that it may copy from
         self._lent = set()  # images whose pixels others have, too
         self._next = 0  # all before this have come; servers begin with 0
         self._oldest = 0  # all before this have left
@@ -123,16 +127,23 @@ class GlzWindow:
         """
         if image_id in self._images:
             raise DecodeError(f"image {image_id} is there already", offset=21)
+        self._put(image_id, window, pixels)
+
+    def _put(self, image_id, window, pixels):
+        oldest: cython.longlong = -1
         self._images[image_id] = pixels
-        self._windows[image_id] = image_id - window
         self.pixels += len(pixels) // 4
-        oldest = -1
-        while self._next in self._images:
-            oldest = self._windows[self._next]
+        if image_id == self._next:
+            self._next += 1
+            oldest = image_id - window
+        else:
+            self._windows[image_id] = image_id - window
+        while len(self._windows) > 0 and self._next in self._windows:
+            oldest = self._windows.pop(self._next)
             self._next += 1
         if oldest > self._oldest:
             self._drop(oldest)
-        if self.pixels > 4 * self.limit or len(self._images) > MAX_IMAGES:
+        if self.pixels > 4 * self.limit or len(self._images) > _MOST:
             self._shrink(image_id)
 
     def lose(self, image_id, window):
@@ -148,25 +159,32 @@ class GlzWindow:
                 self._forget(image_id)
             return
         while known < oldest:
-            if known in self._images:
-                self._forget(known)
+            self._forget(known)
             known += 1
 
     def lend(self, image_id):
         """The caller keeps the pixels of an image: they are never written to again."""
         self._lent.add(image_id)
+        self._leave_table(image_id)
 
-    def _forget(self, image_id):
-        pixels = self._images.pop(image_id)
-        self.pixels -= len(pixels) // 4
-        del self._windows[image_id]
-        slot = image_id % SLOTS
+    def _leave_table(self, image_id):
+        slot: cython.Py_ssize_t = image_id & 63
         if self._table[3 * slot] == image_id:
             self._table[3 * slot] = NO_IMAGE
             self._views[slot] = None
-        if image_id in self._lent:
+
+    def _forget(self, image_id):
+        """Drop an image if it is there."""
+        pixels = self._images.pop(image_id, None)
+        if pixels is None:
+            return
+        self.pixels -= len(pixels) // 4
+        if len(self._windows) > 0:
+            self._windows.pop(image_id, None)
+        self._leave_table(image_id)
+        if len(self._lent) > 0 and image_id in self._lent:
             self._lent.discard(image_id)
-        elif len(pixels) >= _SPARE_LEAST:
+        elif len(pixels) >= _LEAST:
             self._spare.append(pixels)
             self._spare_bytes += len(pixels)
             while self._spare_bytes > _SPARE_MOST:
@@ -174,7 +192,7 @@ class GlzWindow:
 
     def _room(self, size):
         """Room for the pixels of an image; what is in it is of no use."""
-        if size >= _SPARE_LEAST:
+        if size >= _LEAST:
             for place, pixels in enumerate(self._spare):
                 if len(pixels) == size:
                     self._spare_bytes -= size
@@ -196,13 +214,25 @@ class GlzWindow:
         pixels = self.get(image_id, place)
         if isinstance(pixels, NeedsImage):
             return pixels
-        view = memoryview(pixels)
-        slot = image_id % SLOTS
-        self._views[slot] = view
-        self._table[3 * slot] = image_id
-        self._table[3 * slot + 1] = len(view) // 4
-        self._table[3 * slot + 2] = address_of(view)
+        if len(self._lent) > 0 and image_id in self._lent:
+            slot = image_id % SLOTS
+            view = memoryview(pixels)  # as long as it is there nobody can make them fewer
+            self._views[slot] = view
+            self._table[3 * slot] = image_id
+            self._table[3 * slot + 1] = len(view) // 4
+            self._table[3 * slot + 2] = address_of(view)
+        else:
+            self._enter(image_id, pixels)
         return None
+
+    def _enter(self, image_id, pixels):
+        """Enter an image into the table that nobody else has."""
+        slot: cython.Py_ssize_t = image_id & 63
+        self._views[slot] = pixels
+        self._table[3 * slot] = image_id
+        self._table[3 * slot + 1] = len(pixels) // 4
+        if cython.compiled:
+            self._table[3 * slot + 2] = cython.cast(cython.size_t, PyByteArray_AS_STRING(pixels))
 
 
 @cython.locals(
@@ -254,7 +284,7 @@ def unpack(window, data, start, out, type, image_id):
 @cython.locals(
     window=GlzWindow,
     data="const unsigned char[::1]",
-    out="unsigned char[::1]",
+    out=bytearray,
     start=cython.Py_ssize_t,
     type=cython.int,
     image_id=cython.longlong,
@@ -262,13 +292,16 @@ def unpack(window, data, start, out, type, image_id):
     item="long long[::1]",
     kind=cython.int,
     status=cython.int,
+    units=cython.Py_ssize_t,
 )
 @cython.returns(cython.int)
-def _unpack_small(window, data, start, out, type, image_id):
-    """Unpack as `unpack` does; 0, or not 0 for whatever has to wait or is wrong."""
-    if not cython.compiled:
-        data, out = memoryview(data), memoryview(out)
+def _unpack_small(window, data, start, out, units, type, image_id):
+    """Unpack ``units`` pixels as `unpack` does; 0, or not 0 for what has to wait or is wrong."""
     place, item = window._place, window._item
+    if cython.compiled:
+        target: cython.p_uchar = cython.cast(cython.p_uchar, PyByteArray_AS_STRING(out))
+    else:
+        data, target = memoryview(data), memoryview(out)
     place[0] = start
     item[3] = image_id
     kind = 4
@@ -277,7 +310,14 @@ def _unpack_small(window, data, start, out, type, image_id):
             place[1] = 0
             status = 3
             while status == 3:
-                status = unpack_shared(data, place, out, kind, window._table, item, window._views)
+                if cython.compiled:
+                    status = _unpack_shared(
+                        data, place, target, units, kind, window._table, item, window._views
+                    )
+                else:
+                    status = unpack_shared(
+                        data, place, target, kind, window._table, item, window._views
+                    )
                 if status == 3 and window.fetch(image_id - item[1], 0) is not None:
                     return 3
             if status or type != 9 or kind == 1:
@@ -304,9 +344,8 @@ def _u32(data, at):
 def decode_small(window, data, start, size, width, height):
     """Decode an image of ``size`` bytes at ``start`` whose size in pixels is known to be small.
 
-    Returns its pixels, which the window keeps too, and whether the top row comes first; None,
-    with nothing changed, for whatever isn't ordinary: `aiospice.codecs.glz.decode` says what is
-    wrong with it.
+    Returns its pixels, which the window keeps too: only to be read. None, with nothing changed, for
+    whatever isn't ordinary: `aiospice.codecs.glz.decode` says what is wrong with it.
     """
     if size < 34 or width * height > _SMALL:
         return None
@@ -324,12 +363,14 @@ def decode_small(window, data, start, size, width, height):
     before = _u32(data, start + 29)
     if before > image_id or image_id in window._images:
         return None
-    if width * height > 255 * size:
+    if width < 1 or height < 1 or width * height > 255 * size:
         return None
     out = window._room(4 * width * height)
-    if _unpack_small(window, data, start + 33, out, type, image_id) != 0:
+    if _unpack_small(window, data, start + 33, out, width * height, type, image_id) != 0:
         return None
     if window._place[0] > start + size:
         return None
-    window.add(image_id, before, out)
-    return out, data[start + 8] > 15
+    window._put(image_id, before, out)
+    if image_id in window._images:  # an image alone may be more than the window has
+        window._enter(image_id, out)  # the next one copies from it most likely
+    return out

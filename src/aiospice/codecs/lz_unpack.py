@@ -499,7 +499,8 @@ def _follow(
 def _unpack_shared(
     data: cython.const[cython.uchar][::1],
     place: cython.longlong[::1],
-    out: cython.uchar[::1],
+    target: cython.p_uchar,
+    units: cython.Py_ssize_t,
     kind: cython.int,
     table: cython.longlong[::1],
     item: cython.longlong[::1],
@@ -508,17 +509,14 @@ def _unpack_shared(
     ip: cython.Py_ssize_t = place[0]
     op: cython.Py_ssize_t = place[1]
     end: cython.Py_ssize_t = data.shape[0]
-    units: cython.Py_ssize_t = out.shape[0] // 4
     unit: cython.Py_ssize_t = _unit(kind)
     count: cython.Py_ssize_t
     why: cython.int
     source: cython.p_uchar
-    target: cython.p_uchar
-    if cython.compiled:
+    if cython.compiled:  # noqa: SIM108 - types differ
         source = cython.cast(cython.p_uchar, cython.address(data[0]))
-        target = cython.address(out[0])
     else:
-        source, target = data, out
+        source = data
     while op < units:
         place[0] = ip
         place[1] = op
@@ -567,8 +565,14 @@ def unpack_shared(
     if place[1] < 0:
         raise ValueError(f"{place[1]} pixels")
     status: cython.int
+    units: cython.Py_ssize_t = out.shape[0] // 4
+    target: cython.p_uchar
+    if cython.compiled:  # noqa: SIM108 - types differ
+        target = cython.address(out[0])
+    else:
+        target = out
     with cython.nogil:
-        status = _unpack_shared(data, place, out, kind, table, item, images)
+        status = _unpack_shared(data, place, target, units, kind, table, item, images)
     return status
 
 
