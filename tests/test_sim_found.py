@@ -5,10 +5,11 @@ The seeds that found them are in ``tests/test_sim.py``.
 
 from __future__ import annotations
 
-from tests.two_servers import TwoServers
+from tests.two_servers import Node, TwoServers
 
-from aiospice.channels.server.inputs import KeyChanged
+from aiospice.channels.server.inputs import ButtonChanged, KeyChanged
 from aiospice.migration.source import Policy
+from aiospice.server.config import ServerConfig
 from aiospice.server.guest import Host
 
 
@@ -46,3 +47,24 @@ def test_a_server_whose_guest_stands_still_is_not_woken_for_what_was_drawn() -> 
     source.host.display(0).fill(0, 0, 4, 4, 0xFFFFFF)
     world.wait(1.0)  # which fails if it is woken again and again
     assert source.core.next_wake() is None
+
+
+def test_what_a_client_holds_that_is_still_on_its_way_is_let_up_behind_the_next_move() -> None:
+    world = TwoServers(machine)
+    anna = world.client()
+    anna.channel(3).key_down(0x1E)
+    anna.channel(3).press(1)
+    world.run()
+    world.prepare("source", "target")
+    anna.deaf.add(3)
+    world.carry("source", "target")
+    world["source"].core.complete_migration(world.now)
+    world.run()
+    world["target"].core.prepare_migration("elsewhere", 5900, now=world.now)
+    state = world["target"].core.freeze_machine(world.now)
+    elsewhere = Node("elsewhere", ServerConfig())
+    machine(elsewhere.host)
+    elsewhere.core.thaw_machine(state, world.now)
+    found = elsewhere.core.events()
+    assert [event.code for event in found if isinstance(event, KeyChanged)] == [0x1E]
+    assert [event.buttons for event in found if isinstance(event, ButtonChanged)] == [0]

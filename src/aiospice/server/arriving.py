@@ -16,7 +16,7 @@ from aiospice.channels.framing import Framing
 from aiospice.channels.server.base import RecordArrived, ServerPhase
 from aiospice.channels.server.cursor import CursorServer
 from aiospice.channels.server.display import DisplayServer
-from aiospice.channels.server.inputs import InputsServer, KeyChanged
+from aiospice.channels.server.inputs import InputsServer, KeyChanged, let_up
 from aiospice.channels.server.main import (
     AgentPiece,
     AgentTokens,
@@ -165,6 +165,13 @@ class Arriving(Holding):
             self._device_moved(device)
         self._agent_here()
 
+    def freeze_machine(self, now: float, *, plain: bool = False) -> MachineState:
+        """As `Leaving.freeze_machine`; who hasn't arrived here yet doesn't lose what it holds."""
+        state = super().freeze_machine(now, plain=plain)
+        if self.carried is not None:
+            state.held.update(self.carried.held)
+        return state
+
     def take_late_inputs(self, late: dict[int, LateInputs], now: float) -> None:
         """What clients typed while neither server had the guest (`late_inputs` there).
 
@@ -199,8 +206,8 @@ class Arriving(Holding):
     def _let_up(self, client: int) -> None:
         """Nobody holds down any more what a client held that doesn't come."""
         held = None if self.carried is None else self.carried.held.pop(client, None)
-        for code in () if held is None else held.keys:
-            self._events.append(KeyChanged(code=code, pressed=False))
+        if held is not None:
+            self._events += let_up(held.keys, held.buttons)
 
     def _tell_target(self) -> None:
         self._events += self.target.events

@@ -29,6 +29,7 @@ __all__ = [
     "MouseMoved",
     "PointerPlaced",
     "Scancodes",
+    "let_up",
 ]
 
 #: Bytes of one key (Pause has the most, 0xe1 0x1d 0x45) and its break bit.
@@ -87,6 +88,17 @@ class HeldDown(NamedTuple):
     buttons: int = 0
     #: The first bytes of a key whose last hasn't come.
     prefix: int = 0
+
+
+def let_up(keys: Iterable[int], buttons: int) -> list[Event]:
+    """What is to be told when what was held down isn't any more: everything goes up."""
+    events: list[Event] = [KeyChanged(code=code, pressed=False) for code in keys]
+    for button in range(1, 8):
+        bit = 1 << (button - 1)
+        if buttons & bit:
+            buttons &= ~bit
+            events.append(ButtonChanged(button=button, pressed=False, buttons=buttons))
+    return events
 
 
 class Scancodes:
@@ -162,15 +174,9 @@ class InputsServer(ServerChannel):
 
     def release_all(self) -> list[Event]:
         """What is to be told when the client leaves: everything goes up."""
-        events: list[Event] = [KeyChanged(code=code, pressed=False) for code in self.keys_down]
+        events = let_up(self.keys_down, self.buttons)
         self.keys_down.clear()
-        for button in inputs.Button:
-            bit = 1 << (button - 1) if button else 0
-            if self.buttons & bit:
-                self.buttons &= ~bit
-                events.append(
-                    ButtonChanged(button=int(button), pressed=False, buttons=self.buttons)
-                )
+        self.buttons = 0
         return events
 
     # -- moving ------------------------------------------------------------------------------
