@@ -128,11 +128,11 @@ class Holding(Forwarding):
                 NotHeld(client=client, channels=tuple(names), seconds=self._hold_seconds)
             )
 
-    def freeze_machine(self, now: float) -> MachineState:
+    def freeze_machine(self, now: float, *, plain: bool = False) -> MachineState:
         """Stop the guest's side; gives what goes to the target together with the guest."""
         if self._hold_until is not None:
             self._miss()
-        return super().freeze_machine(now)
+        return super().freeze_machine(now, plain=plain)
 
     # -- what clients answer -----------------------------------------------------------------------
 
