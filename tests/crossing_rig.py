@@ -17,8 +17,9 @@ from tests.serve_rig import seen, serving
 from tests.serve_stage import ECHO, port_of
 
 from aiospice.client.picture import Picture
-from aiospice.errors import SpiceTimeout
+from aiospice.errors import ConnectError, SpiceTimeout
 from aiospice.migration.target import SessionArrived
+from aiospice.proof.painter import Painter
 from aiospice.proof.qemu import Qemu
 from aiospice.proof.relay import DelayRelay
 from aiospice.proof.truth import difference, picture_of
@@ -38,6 +39,7 @@ __all__ = [
     "leaving_qemu",
     "machine",
     "on_com2",
+    "paint_all",
     "screen_of",
     "shows",
     "to_qemu",
@@ -64,10 +66,14 @@ def machine(**more: Any) -> dict[str, Any]:
 class Twin(MovingStage):
     """The same machine, run by us: its screen, its ports, its devices."""
 
-    def __init__(self, picture: Picture, options: dict[str, Any]) -> None:
+    def __init__(
+        self, picture: Picture, options: dict[str, Any], *, reads: bool = True, talks: bool = False
+    ) -> None:
+        """``reads``: whether it reads anything but the echoing port; ``talks``: its agent does."""
         super().__init__(picture.width, picture.height, record=True)
         self.picture = picture
         self.options = options
+        self.reads, self.talks = reads, talks
         #: What came on each device but the echoing port, and the agent's.
         self.came: dict[str, bytes] = {}
 
@@ -83,13 +89,25 @@ class Twin(MovingStage):
             host.webdav()
         if self.options.get("smartcard") or "name=smartcard" in behind:
             host.smartcard()
+        self.show()
+
+    def show(self) -> None:
+        """Show what QEMU's machine does."""
         pixels = np.frombuffer(self.picture.bgrx, np.uint8)
         self.put(0, 0, pixels.reshape(self.picture.height, self.picture.width, 4))
 
     def _pump_agent(self) -> None:
-        """The agent stays silent: what it is told is for the test."""
-        if self.device.readable:
+        """Unless it talks, what the agent is told is for the test."""
+        if self.talks:
+            super()._pump_agent()
+        elif self.device.readable:
             self.device_readable(self.device)
+
+    def wake_agent(self, first: bytes) -> None:
+        """The agent begins to talk, with what it was told so far, of which ``first`` elsewhere."""
+        self.talks = True
+        self.agent.receive(first + self.came.pop(self.device.name))
+        self._pump_agent()
 
     def draw(self, scene: str) -> None:
         """Draw a scene; "" is what is there."""
@@ -97,10 +115,10 @@ class Twin(MovingStage):
             getattr(self, f"scene_{scene}")()
 
     def device_readable(self, device: HostDevice) -> None:
-        if device is self.port:
+        if device is self.port or (self.talks and device is self.device):
             super().device_readable(device)
             return
-        while data := device.read():
+        while self.reads and (data := device.read()):
             self.came[device.name] = self.came.get(device.name, b"") + data
         self._news.set()
 
@@ -114,6 +132,14 @@ class Twin(MovingStage):
 async def screen_of(qemu: Qemu) -> Picture:
     """What QEMU's guest shows."""
     return picture_of(await qemu.screendump())
+
+
+async def paint_all(qemu: Qemu, *commands: str) -> None:
+    """Have a painting guest do things."""
+    if commands:
+        async with Painter(qemu) as painter:
+            for command in commands:
+                await painter.do(command)
 
 
 async def shows(
@@ -142,10 +168,11 @@ async def in_the_serial_port(qemu: Qemu, port: int = COM2) -> bytes:
 
 @asynccontextmanager
 async def leaving_qemu(
-    qemu_factory: QemuFactory, options: dict[str, Any], **ours: Any
+    qemu_factory: QemuFactory, options: dict[str, Any], *paint: str, **ours: Any
 ) -> AsyncIterator[tuple[Qemu, Any]]:
-    """A machine in QEMU, and a server of ours with its twin."""
+    """A machine in QEMU, and a server of ours with its twin; ``paint``: what it shows at first."""
     qemu = await qemu_factory(**options)
+    await paint_all(qemu, *paint)
     async with serving(Twin(await screen_of(qemu), options), **ours) as server:
         yield qemu, server
 
@@ -195,8 +222,11 @@ class Crossing:
         await self.machine.migrate(self.target)
         assert await self.machine.wait_migration() == "completed"
         await move.complete()
-        await self.target.qmp.wait_event("RESUME")
-        assert self.target.running
+        try:
+            await self.target.qmp.wait_event("RESUME")
+            await self.target.query_spice()
+        except ConnectError as error:
+            raise ConnectError(f"{error}: {self.target.output()}") from error
 
     async def before(self) -> Picture:
         """What the machine shows before it moves, in QEMU as with us."""
@@ -215,11 +245,17 @@ class Crossing:
 
 @asynccontextmanager
 async def to_qemu(
-    qemu_factory: QemuFactory, options: dict[str, Any], **ours: Any
+    qemu_factory: QemuFactory,
+    options: dict[str, Any],
+    *paint: str,
+    reads: bool = True,
+    twin_options: dict[str, Any] | None = None,
+    **ours: Any,
 ) -> AsyncIterator[Crossing]:
     """The same machine thrice: in QEMU, in another that waits for it, and with us."""
     here = await qemu_factory(**options)
+    await paint_all(here, *paint)
     there = await qemu_factory(incoming=True, **options)
-    twin = Twin(await screen_of(here), options)
+    twin = Twin(await screen_of(here), twin_options or options, reads=reads)
     async with serving(twin, **ours) as server, DelayRelay(0.001) as relay:
         yield Crossing(here, there, server, await relay.to("127.0.0.1", there.port))

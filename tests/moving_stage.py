@@ -11,15 +11,21 @@ from __future__ import annotations
 
 import asyncio
 import pickle
-import secrets
+import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 from tests.serve_stage import StageGuest, port_of, stage
 
 from aiospice.channels.events import Event
 from aiospice.errors import SpiceTimeout
+from aiospice.migration.link_source import (
+    HandoverFailed,
+    HandoverFinished,
+    HandoverUncertain,
+)
 from aiospice.migration.source import MoveFinished, MoveReady, Policy
 from aiospice.migration.target import SessionArrived
 from aiospice.server.events import ServerChannelOpened
@@ -31,6 +37,7 @@ T = TypeVar("T")
 #: How sessions move in these tests: each is a test of its own.
 POLICIES = tuple(policy.value for policy in Policy)
 
+_ENDS = (HandoverFailed, HandoverFinished, HandoverUncertain)
 _REMEMBERED = (
     *("size", "keys", "places", "moves", "buttons", "light", "wanted_monitors", "heard"),
     *("port_heard", "echo", "agent", "agent_events", "files", "_coming", "_to_port"),
@@ -47,13 +54,18 @@ class MovingStage(StageGuest):
         self._pump_port()
         self._pump_agent()
 
+    #: Called when it has stopped.
+    stopped: Callable[[], Any] = staticmethod(lambda: None)
+
     def freeze(self) -> Any:
+        self.stopped()
         surfaces = [getattr(self, "icon", None), *self.glasses]
         shapes = [each and (each.id, each.width, each.height) for each in surfaces]
-        return {name: getattr(self, name) for name in _REMEMBERED}, shapes
+        # The test's own objects, for itself: a link takes plain data only, and bytes are that.
+        return pickle.dumps(({name: getattr(self, name) for name in _REMEMBERED}, shapes))
 
     def thaw(self, state: Any) -> None:
-        remembered, shapes = state
+        remembered, shapes = pickle.loads(state)
         for name, value in remembered.items():
             setattr(self, name, value)
         icon, *glasses = (each and HostSurface(self.screen, *each) for each in shapes)
@@ -66,8 +78,8 @@ class MovingStage(StageGuest):
 class TwoStages:
     """Two servers; ``here`` is where the guest is."""
 
-    def __init__(self, here: Any, there: Any) -> None:
-        self.here, self.there = here, there
+    def __init__(self, here: Any, there: Any, folder: Path) -> None:
+        self.here, self.there, self.folder = here, there, folder
         self.servers = (here, there)
         self.seen: dict[Any, list[Event]] = {here: [], there: []}
         self.moves = 0
@@ -93,21 +105,19 @@ class TwoStages:
 
     async def move(
         self, policy: str = "carry", *, meanwhile: Callable[[], Any] = lambda: None
-    ) -> None:
-        """Move the guest and all its clients; ``meanwhile`` is called while it is nowhere."""
+    ) -> HandoverFinished:
+        """Move the guest and all its clients; ``meanwhile`` is called when it has stopped."""
         here, there = self.here, self.there
-        async with joined(here, there):
-            for client in here.host.clients:
-                await there.expect_migration(client.id)
-            move = await here.prepare_migration("127.0.0.1", port_of(there), policy=policy)
-            await move.clients_ready()
-            state = pickle.dumps(await move.freeze())
-            meanwhile()
-            there.thaw(pickle.loads(state))
-            self.here, self.there = there, here
-            self.moves += 1
-            late = await move.complete()
-            there.take_late_inputs(late)
+        told, since = self.seen[here], len(self.seen[here])
+        here.guest.stopped = meanwhile
+        here.migrate(str(self.folder / f"{self.servers.index(there)}.sock"), policy)
+        async with asyncio.timeout(40):
+            while not (ends := [each for each in told[since:] if isinstance(each, _ENDS)]):
+                await asyncio.sleep(0.001)
+        assert isinstance(ends[0], HandoverFinished), ends
+        self.here, self.there = there, here
+        self.moves += 1
+        return ends[0]
 
     async def until(self, found: Callable[[MovingStage], T], what: str, limit: float = 40) -> T:
         """Wait until something is so at the guest, wherever that is by then."""
@@ -128,36 +138,6 @@ class TwoStages:
         assert arrived == [True] * clients * self.moves
 
 
-@asynccontextmanager
-async def joined(source: Any, target: Any) -> AsyncIterator[None]:
-    """A link between two servers for one migration, within this process."""
-    name, key = secrets.token_hex(8), secrets.token_bytes(32)
-    shells = {"source": source._shell, "target": target._shell}
-    for role, shell in shells.items():
-        shell.core.peer_link(True, key, role, shell.now(), name)
-    carrier = asyncio.create_task(_carry(*shells.values()))
-    try:
-        yield
-    finally:
-        carrier.cancel()
-        await asyncio.gather(carrier, return_exceptions=True)
-        for shell in shells.values():
-            shell.core.peer_unlink(shell.now())
-            shell.turn()
-
-
-async def _carry(one: Any, other: Any) -> None:
-    """Carry what each of them tells the other."""
-    while True:
-        for shell, to in ((one, other), (other, one)):
-            messages, shell.core.peer_out[:] = list(shell.core.peer_out), []
-            for message in messages:
-                to.core.peer_in(pickle.loads(pickle.dumps(message)), to.now())
-            if messages:
-                to.turn()
-        await asyncio.sleep(0.001)
-
-
 async def _note(server: Any, seen: list[Event]) -> None:
     tell = seen.append
     async for event in server.events():
@@ -169,15 +149,23 @@ async def two_stages(
     make: Callable[[], MovingStage] = MovingStage, **options: Any
 ) -> AsyncIterator[TwoStages]:
     """Two servers on free ports, the guest on the first. Options are those of `aiospice.serve`."""
-    async with (
-        stage(make(), **options) as here,
-        stage(make(), incoming=True, **options) as there,
-    ):
-        two = TwoStages(here, there)
-        readers = [asyncio.create_task(_note(each, two.seen[each])) for each in two.servers]
-        try:
+    with tempfile.TemporaryDirectory(prefix="aiospice-two-") as name:
+        folder = Path(name)
+        async with (
+            stage(make(), control=folder / "0.sock", **options) as here,
+            stage(make(), control=folder / "1.sock", incoming=True, **options) as there,
+            _noted(TwoStages(here, there, folder)) as two,
+        ):
             yield two
-        finally:
-            for reader in readers:
-                reader.cancel()
-            await asyncio.gather(*readers, return_exceptions=True)
+
+
+@asynccontextmanager
+async def _noted(two: TwoStages) -> AsyncIterator[TwoStages]:
+    """What both servers tell is written down."""
+    readers = [asyncio.create_task(_note(each, two.seen[each])) for each in two.servers]
+    try:
+        yield two
+    finally:
+        for reader in readers:
+            reader.cancel()
+        await asyncio.gather(*readers, return_exceptions=True)

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.peers
 
 #: Its channels, as the server sees them.
 CHANNELS = ("main:0", "display:0", "inputs:0", "cursor:0", "playback:0", "port:0")
-KEYS = {"a": 0x1E, "b": 0x30, "c": 0x2E}
+KEYS = {"a": 0x1E, "b": 0x30}
 
 
 class Desktop:
