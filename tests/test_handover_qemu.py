@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 from tests.crossing_rig import (
     UNREAD,
@@ -120,8 +121,45 @@ async def test_spice_gtk_goes_from_qemu_to_our_server(qemu_factory: QemuFactory)
         for scene in SEEN:
             twin.draw(scene)
             await gtk.shows(twin.truth)
+        await cursor_and_sound(twin, gtk)
         assert (await gtk.do("state"))["open"] == channels
         assert gtk.complaints() == []
+
+
+async def cursor_and_sound(twin: Twin, gtk: GtkClient) -> None:
+    """What our guest's cursor looks like, and what it plays, comes as it is."""
+    shape = np.zeros((20, 30, 4), np.uint8)
+    shape[..., 3] = np.arange(30) * 8
+    since = len(gtk.events)
+    twin.host.set_cursor(shape, 3, 4)
+    await gtk.wait("cursor", since=since)
+    found = await gtk.do("cursor")
+    assert (found["width"], found["height"], found["hot_x"], found["hot_y"]) == (30, 20, 3, 4)
+    assert bytes.fromhex(found["rgba"]) == shape.tobytes()
+    twin.host.playback_start(44100, 2)
+    samples = np.random.default_rng(3).bytes(4 * 441)
+    twin.host.playback(samples)
+    await gtk.wait("playback-start", since=since, rate=44100)
+    assert await gtk.data("playback-data", len(samples)) == samples
+
+
+async def test_a_session_that_qemu_does_not_hand_over_whole_begins_anew_with_us(
+    qemu_factory: QemuFactory,
+) -> None:
+    async with (
+        leaving_qemu(qemu_factory, machine(seamless=False)) as (qemu, ours),
+        aiospice.connect(qemu.address) as session,
+        EventLog(session) as log,
+    ):
+        twin: Twin = ours.guest
+        echo = await session.port(ECHO)
+        await leave_qemu(qemu, ours, lambda: log.wait("migration-ready"), whole=False)
+        finished = await log.wait("migration-finished")
+        assert finished.as_dict()["mode"] == "semi-seamless"
+        await echo.write(b"here")
+        async with asyncio.timeout(20):
+            assert await echo.readexactly(4) == b"here"
+        await ours_is_shown(twin, session)
 
 
 # -- ours is the source ----------------------------------------------------------------------------
@@ -187,6 +225,11 @@ async def test_spice_gtk_goes_from_our_server_to_qemu(
         await gtk.do("key", code=B)
         await crossing.typed("30 b0")
         await shows(gtk.pixels, crossing.after)
+        before = (await crossing.target.text())[22]
+        await gtk.do("motion", dx=5, dy=3)
+        async with asyncio.timeout(20):
+            while (await crossing.target.text())[22] == before:  # the bytes of its mouse
+                await asyncio.sleep(0.02)
         assert (await gtk.do("state"))["open"] == channels
         assert all(line.endswith(NAMED_AGAIN) for line in gtk.complaints())
 
