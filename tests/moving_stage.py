@@ -95,6 +95,11 @@ class TwoStages:
         """Where clients find it."""
         return port_of(self.here)
 
+    @property
+    def tls_port(self) -> int:
+        """Where they do over TLS."""
+        return port_of(self.here, "spice+tls")
+
     def events(self, kind: type[EventT]) -> list[EventT]:
         """What both servers have told, of a kind."""
         return [each for told in self.seen.values() for each in told if isinstance(each, kind)]
