@@ -223,6 +223,36 @@ async def test_spice_gtk_notices_nothing_over_tls(tmp_path: Path) -> None:
     await moves("direct", 3, tmp_path, tls=True)
 
 
+@pytest.mark.parametrize("policy", ["carry-early", "direct"])
+async def test_two_clients_move_at_once(policy: str) -> None:
+    options: dict[str, Any] = {"on_second_client": "share", **STILL}
+    async with AsyncExitStack() as stack:
+        two = await stack.enter_async_context(two_stages(**options))
+        both: dict[int, GtkClient] = {}
+        for code in (0x10, 0x20):
+            gtk = await stack.enter_async_context(GtkClient("127.0.0.1", port=two.port))
+            await gtk.opened("main:0", "display:0", "inputs:0", "cursor:0")
+            if not both:  # the port is for one: the other isn't offered it then
+                await gtk.opened("port:0")
+            both[code] = gtk
+        for turn in range(2):
+            draw(two.guest, 2 * turn)
+            for code, gtk in both.items():
+                await gtk.do("key", code=code, pressed=True)
+            await two.move(policy)
+            for code, gtk in both.items():
+                await gtk.do("key", code=code, pressed=False)
+            draw(two.guest, 2 * turn + 1)
+            for gtk in both.values():
+                await gtk.shows(two.guest.truth)
+                assert gtk.complaints() == []
+        await two.until(lambda guest: len(guest.keys) >= 8, "all keys")
+        for code in both:
+            own = [pressed for key, pressed in two.guest.keys if key == code]
+            assert own == [True, False] * 2
+        two.all_went_whole(2)
+
+
 @pytest.mark.soak
 @pytest.mark.parametrize("policy", POLICIES)
 async def test_spice_gtk_notices_nothing_of_fifty_moves(policy: str, tmp_path: Path) -> None:
