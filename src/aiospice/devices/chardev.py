@@ -294,6 +294,17 @@ class CharDevice:
             kept.append(buffer)
         self.buffers = kept
 
+    def give_up(self, client: int) -> None:
+        """What waits for a client is for the next one, as far as a device keeps that."""
+        known = self.clients.get(client)
+        if known is None or not self.rules.keeps or len(self.clients) > 1:
+            return
+        self.backlog.extendleft(reversed([*known.outgoing, *known.send_queue]))
+        known.outgoing.clear()
+        known.outgoing_bytes = 0
+        known.send_queue.clear()
+        known.waits_since = None
+
     def _drop(self, client: DeviceClient, rule: str, message: str = "") -> None:
         """End a client that broke a rule; its channel is removed by whoever learns of it."""
         if client.ended:

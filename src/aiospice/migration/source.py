@@ -131,6 +131,8 @@ class Order(NamedTuple):
     client: int
     #: A message to be sent on its main channel: a question, or the end.
     message: Message | None = None
+    #: It is sent once the client has been handed all that was sent to it.
+    quiet: bool = False
     #: Its channels are to move; what is asked of it doesn't count any more; it is to be dropped.
     move: bool = False
     withdraw: bool = False
@@ -203,11 +205,17 @@ class SourceMigration:
             return
         self.orders.append(Order(client, message))
 
-    def complete(self, now: float) -> None:
-        """The machine is on the target: have clients follow, as soon as they have answered."""
+    def complete(self, now: float, wait: float | None = None) -> None:
+        """The machine is on the target: have clients follow, as soon as they have answered.
+
+        ``wait``: who hasn't in so many seconds reconnects; None leaves it at `ANSWER_SECONDS`.
+        """
         if self.phase not in (SourcePhase.CONNECTING, SourcePhase.READY):
             raise StateError("no migration has been prepared")
         self.wanted = True
+        if wait is not None and self.deadline is not None:
+            self.deadline = min(self.deadline, now + wait)
+            self.wake(now)
         self._look(now)
 
     def cancel(self) -> None:
@@ -281,11 +289,10 @@ class SourceMigration:
             if stage is ClientStage.WHOLE:
                 self.orders.append(Order(client, move=True))
             elif stage is ClientStage.ANEW:
-                self.orders.append(Order(client, main.MigrateEnd()))
+                self.orders.append(Order(client, main.MigrateEnd(), quiet=True))
             else:
-                self.orders.append(
-                    Order(client, main.MigrateSwitchHost(destination=self.destination))
-                )
+                message = main.MigrateSwitchHost(destination=self.destination)
+                self.orders.append(Order(client, message, quiet=True))
 
     def joined(self, client: int) -> None:
         """A client has come that nobody has asked: it has to go to the target as a new one."""

@@ -35,8 +35,8 @@ from aiospice.migration.source import SourceMigration, SourcePhase
 from aiospice.migration.target import EXPECT_SECONDS, RECORD_SECONDS, TargetMigration
 from aiospice.server.arrival import Arrival, clear_at_last, thaw, wait_for_clearing
 from aiospice.server.carried import LateInputs, MachineState, lower_devices, put_machine
-from aiospice.server.holding import Holding
 from aiospice.server.machine import CursorState
+from aiospice.server.parting import Parting
 from aiospice.server.sealed import SEALED_MORE
 from aiospice.wire import caps, main, vmc
 from aiospice.wire.agent_stream import MAX_MESSAGE
@@ -71,7 +71,7 @@ MAIN: Key = (1, 0)
 LATE_SECONDS = 1.0
 
 
-class Arriving(Holding):
+class Arriving(Parting):
     """See the module's text."""
 
     def __init__(self, config: ServerConfig, machine: Machine) -> None:

@@ -68,10 +68,13 @@ class Forwarding(Leaving):
             self._forwarded[place] += len(event.body) + _MESSAGE
             self._tell_peer(Late(*place, event.number, event.body))
             if self._forwarded[place] > LATE_LIMIT:
-                text = f"{LATE_LIMIT} bytes without the mark of the hand-over"
-                error = RemoteProtocolError(text, where=channel.name)
-                channel.fail(error)
-                self._channel_gone(session.connections[channel.key], error)
+                self._floods(session, channel)
+
+    def _floods(self, session: ServerSession, channel: ServerChannel) -> None:
+        text = f"{LATE_LIMIT} bytes since the hand-over began, and no end of it"
+        error = RemoteProtocolError(text, where=channel.name)
+        channel.fail(error)
+        self._channel_gone(session.connections[channel.key], error)
 
     def _flushed(self, session: ServerSession, channel: ServerChannel) -> None:
         place = (session.id, channel.key)

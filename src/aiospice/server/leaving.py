@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from aiospice.server.held import Held
     from aiospice.server.machine import Machine
     from aiospice.server.session import ServerSession
+    from aiospice.wire.message import Message
 
 __all__ = ["DRAIN_SECONDS", "Leaving"]
 
@@ -148,10 +149,13 @@ class Leaving(Serving, Peering):
             self._device_moved(device)
         return state
 
-    def complete_migration(self, now: float) -> None:
-        """The guest is on the target: clients follow, as soon as all have answered."""
+    def complete_migration(self, now: float, wait: float | None = None) -> None:
+        """The guest is on the target: clients follow, as soon as all have answered.
+
+        ``wait``: who hasn't in so many seconds begins anew there; None: 10 s since they were asked.
+        """
         self._now = now
-        self.source.complete(now)
+        self.source.complete(now, wait)
         self._carry_out()
 
     def cancel_migration(self, now: float) -> None:
@@ -208,6 +212,8 @@ class Leaving(Serving, Peering):
                     channel.withdraw()
                 elif isinstance(order.message, (main.MigrateBegin, main.MigrateBeginSeamless)):
                     channel.offer(order.message)
+                elif order.message is not None and order.quiet:
+                    self._part(session, order.message)
                 elif order.message is not None:
                     session.leaving = not isinstance(order.message, main.MigrateCancel)
                     channel.send(order.message)
@@ -215,6 +221,9 @@ class Leaving(Serving, Peering):
                     self._wants(session.connections[1, 0])
         self._events += source.events
         source.events = []
+
+    def _part(self, session: ServerSession, message: Message) -> None:
+        """Tell a client to begin anew at the target."""
 
     def _stop_devices(self) -> None:
         """Nothing moves between guest and devices, which take in what clients still send."""

@@ -266,6 +266,10 @@ class ServerChannel(CountsUnused):
         self.send(common.Ping(id=self._ping_id, timestamp=int(now * 1e9), data=bytes(padding)))
         return self._ping_id
 
+    def ponged(self, id: int) -> bool:
+        """Whether a ping isn't awaited any more."""
+        return id not in self._pings
+
     @property
     def pinged_at(self) -> float | None:
         """When the oldest ping was sent that is still to be answered, None if there is none."""
