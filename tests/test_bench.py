@@ -29,6 +29,7 @@ NOT_LOADED = {
     *("numpy", "rich", "PIL", "websockets", "scramp", "lz4", "cryptography", "av"),
     *("http", "email", "urllib.request", "dataclasses", "unittest", "importlib.metadata"),
     *("aiospice.proof", "aiospice.aio.vv", "aiospice.aio.tls", "aiospice.aio.websocket"),
+    *("aiospice.aio.proxy", "aiospice.aio.video", "aiospice.codecs.video", "importlib.util"),
     *("aiospice.channels.inputs", "aiospice.channels.vmc", "aiospice.channels.cursor"),
     *("aiospice.client.keyboard", "aiospice.client.cursor", "aiospice.wire.handover"),
 }

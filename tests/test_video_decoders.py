@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.video_samples import encoded, mean_error, moving
 
-from aiospice.aio.video import MAX_QUEUED, Decoder, Decoders, available, colours_of
+from aiospice.aio.video import MAX_QUEUED, Decoder, Decoders, colours_of
+from aiospice.aio.videocodecs import available
 from aiospice.codecs.image import XRGB, Decoded
 from aiospice.codecs.video import CODECS, H264, H265, VP8, VP9, VideoFrame, is_key_frame
 from aiospice.errors import AiospiceError, DecodeError, MissingProgram, StateError

@@ -17,7 +17,6 @@ brackets, and special characters are percent-encoded. The long form also takes `
 
 from __future__ import annotations
 
-from aiospice.aio.proxy import is_ipv6, parse_proxy
 from aiospice.client.config import ClientConfig
 from aiospice.errors import AddressError
 
@@ -127,6 +126,8 @@ def _authority(text: str, place: str) -> tuple[str, str, str, int]:
             raise _bad(text, "an IPv6 address goes into brackets: spice://[::1]:5900")
         host = _decode(text, host, "host")
         port = port[1:]
+        from aiospice.aio.proxy import is_ipv6
+
         if not is_ipv6(host):
             raise _bad(text, "what is in brackets isn't an IPv6 address: spice://[::1]:5900")
     else:
@@ -189,6 +190,8 @@ def _port_number(text: str, value: str, key: str) -> int:
 def _proxy(text: str, value: str) -> str:
     if value:
         try:
+            from aiospice.aio.proxy import parse_proxy
+
             parse_proxy(value)
         except AddressError as error:
             raise _bad(text, str(error)) from None

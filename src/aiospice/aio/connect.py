@@ -129,7 +129,7 @@ def _check_compression(name: str) -> None:
 
 
 def _checked_codecs(names: Iterable[str]) -> tuple[str, ...]:
-    from aiospice.aio.video import available
+    from aiospice.aio.videocodecs import available
     from aiospice.client.config import VIDEO_CODECS
 
     found = tuple(dict.fromkeys(names))

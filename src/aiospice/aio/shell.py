@@ -39,7 +39,7 @@ def _with_codecs(config: ClientConfig) -> ClientConfig:
     """The configuration, with the video codecs that can be decoded here."""
     if config.channels is not None and "display" not in config.channels:
         return config
-    from aiospice.aio.video import available
+    from aiospice.aio.videocodecs import available
 
     return config._replace(decodable=available())
 

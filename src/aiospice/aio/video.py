@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     Key = tuple[int, int, int]
     Result = Decoded | AiospiceError | None
 
-__all__ = ["MAX_QUEUED", "Decoder", "Decoders", "available"]
+__all__ = ["MAX_QUEUED", "Decoder", "Decoders"]
 
 #: Frames of one video that may wait for its decoder.
 MAX_QUEUED = 128
@@ -33,17 +33,6 @@ MAX_QUEUED = 128
 _PADDING = 64
 
 _NAMES = {2: "vp8", 3: "h264", 4: "vp9", 5: "hevc"}
-
-
-def available() -> tuple[str, ...]:
-    """Names of the codecs that can be decoded here, found without importing anything."""
-    from importlib.util import find_spec
-
-    try:
-        found = find_spec("av") is not None
-    except ValueError:  # it is marked as missing
-        found = False
-    return tuple(name for codec, name in CODECS.items() if found or codec not in _NAMES)
 
 
 def _library() -> Any:
