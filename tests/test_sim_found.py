@@ -68,3 +68,16 @@ def test_what_a_client_holds_that_is_still_on_its_way_is_let_up_behind_the_next_
     found = elsewhere.core.events()
     assert [event.code for event in found if isinstance(event, KeyChanged)] == [0x1E]
     assert [event.buttons for event in found if isinstance(event, ButtonChanged)] == [0]
+
+
+def test_a_session_that_has_ended_while_it_was_held_is_not_woken_again() -> None:
+    world = TwoServers(machine)
+    world.policy = Policy.HOLD
+    anna = world.client()
+    world.prepare("source", "target")
+    world["source"].core.hold_clients(world.now)
+    world.run()
+    anna.core.close()
+    world.run()
+    assert anna.core.next_wake() is None
+    world.wait(60.0)  # which fails if somebody is woken again and again

@@ -290,15 +290,14 @@ class ClientSession(WithAgent, Waiting, Moving):
 
     def next_wake(self) -> float | None:
         """When `wake` wants to be called, None: not until something comes."""
+        if self.phase is SessionPhase.CLOSED:
+            return None
         times = [link.deadline for link in self.links.values() if link.deadline is not None]
         times += self._next_move_wake()
         if self._wait_deadlines or self._image_deadlines:
             times += [*self._wait_deadlines.values(), *self._image_deadlines.values()]
-        if self.phase is not SessionPhase.CLOSED:
-            for screen in self.screens.values():
-                if (wake := screen.next_wake()) is not None:
-                    times.append(wake)
-            times += [] if (wake := self._agent_wake()) is None else [wake]
+        wakes = (*(screen.next_wake() for screen in self.screens.values()), self._agent_wake())
+        times += [wake for wake in wakes if wake is not None]
         if self._step is not None:
             times.append(self._step[1])
         return min(times) if times else None
