@@ -643,10 +643,9 @@ class ClientSession(WithAgent, Waiting, Moving):
             self._lose(error if link is None else named(error, link))
             return
         text = f"{self._where()} closed the session" if error is None else str(error)
-        migration = self.migration
-        if migration.phase in (MigrationPhase.CONNECTING, MigrationPhase.READY):
-            assert migration.destination is not None
-            target = destination_text(migration.destination)
+        if self.migration.phase in (MigrationPhase.CONNECTING, MigrationPhase.READY):
+            assert self.migration.destination is not None
+            target = destination_text(self.migration.destination)
             text += f", while it was about to move to {target}: the machine is there, or gone"
         self._lose(SessionLost(text))
 
