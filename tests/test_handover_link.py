@@ -28,6 +28,10 @@ def kinds(pair: LinkPair) -> list[type[Event]]:
     return [type(event) for event in pair.events]
 
 
+def phase_of(pair: LinkPair) -> S:
+    return pair.source.phase
+
+
 def seen(pair: LinkPair, kind: type[Event]) -> bool:
     return kind in kinds(pair)
 
@@ -36,7 +40,7 @@ def seen(pair: LinkPair, kind: type[Event]) -> bool:
 def test_a_guest_is_handed_over_and_its_clients_follow(cut: int) -> None:
     pair = LinkPair(cut=cut)
     pair.run()
-    assert pair.source.phase is S.RUNNING
+    assert phase_of(pair) is S.RUNNING
     assert (pair.runs_at_source, pair.runs_at_target) == (False, True)
     assert pair.source.key == pair.target.key
     assert pair.source.key is not None
@@ -149,12 +153,12 @@ def test_a_source_asks_what_has_become_of_the_guest(arrived: bool) -> None:
     pair = LinkPair()
     pair.mute = {"Running"} if arrived else {"Go"}
     pair.run()
-    assert pair.source.phase is S.GONE
+    assert phase_of(pair) is S.GONE
     pair.mute = set()
     pair.break_line()
     pair.run()
     if arrived:
-        assert pair.source.phase is S.RUNNING
+        assert phase_of(pair) is S.RUNNING
         assert pair.runs_at_target
         assert pair.target.phase is TargetLinkPhase.RUNNING
         assert pair.target.key == pair.source.key
@@ -184,9 +188,9 @@ def uncertain() -> LinkPair:
     pair.reachable = False
     pair.break_line()
     pair.run()
-    assert pair.source.phase is S.ASKING
+    assert phase_of(pair) is S.ASKING
     pair.wait(ASK_SECONDS + 1)
-    assert pair.source.phase is S.UNCERTAIN
+    assert phase_of(pair) is S.UNCERTAIN
     assert kinds(pair).count(HandoverUncertain) == 1
     assert not pair.runs_at_source
     return pair
@@ -203,7 +207,7 @@ def test_an_operator_decides_where_nobody_knows() -> None:
     pair = uncertain()
     pair.source.discard(pair.now)
     pair.run()
-    assert pair.source.phase is S.RUNNING
+    assert phase_of(pair) is S.RUNNING
     assert seen(pair, HandoverRunning)
     pair.source.left(pair.now)
     pair.run()
@@ -214,7 +218,7 @@ def test_a_source_that_is_uncertain_learns_it_when_the_target_is_back() -> None:
     pair = uncertain()
     pair.reachable = True
     pair.wait(30)
-    assert pair.source.phase is S.RUNNING
+    assert phase_of(pair) is S.RUNNING
 
 
 def test_a_target_that_began_anew_says_that_it_never_had_the_guest() -> None:
@@ -233,7 +237,7 @@ def test_a_lost_line_is_no_reason_to_stop_what_runs() -> None:
     pair.break_line()
     pair.run()
     assert pair.runs_at_target
-    assert pair.source.phase is S.RUNNING
+    assert phase_of(pair) is S.RUNNING
     pair.source.left(pair.now)
     assert pair.source.over
     assert seen(pair, GuestArrived)
@@ -270,7 +274,7 @@ def test_what_comes_out_of_turn_cuts_the_link_and_the_guest_stays(
     pair = LinkPair()
     pair.auto = False
     pair.run()
-    assert pair.source.phase is S.MOVING
+    assert phase_of(pair) is S.MOVING
     pair.target.outbox.append(message)
     pair.run()
     assert pair.source.over
@@ -292,6 +296,6 @@ def test_clients_that_take_too_long_are_not_waited_for() -> None:
     pair.run()
     pair.source.copied(pair.now)
     pair.wait(9)
-    assert pair.source.phase is S.MOVING
+    assert phase_of(pair) is S.MOVING
     pair.wait(2)
-    assert pair.source.phase is S.RUNNING
+    assert phase_of(pair) is S.RUNNING

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
@@ -14,9 +16,15 @@ from tests.serve_rig import eventually, seen, serving
 from tests.test_handover_served import NAME, Moving
 
 import aiospice
+from aiospice.aio.coming import Come
+from aiospice.aio.control import ControlClient
 from aiospice.aio.serve import Server
 from aiospice.channels.inputs import InputsChannel
-from aiospice.migration.link_source import HandoverFinished
+from aiospice.errors import LocalError, StateError
+from aiospice.migration.link_source import HandoverFailed, HandoverFinished, HandoverUncertain
+from aiospice.migration.link_target import GuestDropped, TargetDo
+from aiospice.proof.certificates import Certificates, make_certificates
+from aiospice.server.guest import Guest, Host
 
 
 @contextlib.asynccontextmanager
@@ -75,3 +83,250 @@ async def test_a_guest_moves_back_and_forth_over_the_control_sockets(
 
 def _shows(session: Any, expected: np.ndarray[Any, np.dtype[np.uint8]]) -> bool:
     return bool((session._shell.core.screens[0].snapshot().array() == expected).all())
+
+
+async def failed(source: Server, target: Path | str, **options: Any) -> str:
+    """Try to move the guest; gives why it stayed. It lives on."""
+    source.handovers.migrate(str(target), **options)
+    await eventually(lambda: source.handovers.leaving is None)
+    await eventually(lambda: seen(source, HandoverFailed))
+    assert source.has_guest
+    assert source._life is not None
+    found = seen(source, HandoverFailed)[-1].reason
+    source.seen.clear()  # type: ignore[attr-defined]
+    return found
+
+
+class Other(Moving):
+    """Its devices are made in another order, and there is one more."""
+
+    def attach(self, host: Host) -> None:
+        self.more = host.port("org.example.more")
+        super().attach(host)
+
+
+class Named(Moving):
+    name = "named"
+
+
+class Without(Guest):
+    """Has no device."""
+
+
+class Crooked(Moving):
+    """Remembers what can't move."""
+
+    def freeze(self) -> Any:
+        return {"open": object()}
+
+
+async def test_devices_are_matched_by_their_names(tmp_path: Path) -> None:
+    async with (
+        serving(Moving(), control=tmp_path / "a") as first,
+        serving(Other(), incoming=True, control=tmp_path / "b") as second,
+        aiospice.connect(first.addresses[0]) as session,
+    ):
+        port = await session.port(NAME)
+        await port.write(b"before")
+        assert (await moved(first, tmp_path / "b")).whole == 1
+        await port.write(b" and after")
+        assert await port.readexactly(16) == b"before and after"
+        names = [device.name for _, device in sorted(second._shell.core.devices.items())]
+        assert names == [NAME, "org.example.more"]
+
+
+@pytest.mark.parametrize(
+    ("guest", "told"),
+    [
+        (Named, "the guest 'aiospice' can't come: here is 'named'"),
+        (Without, "comes with a device 'org.example.echo' on channel (10, 0), and here is none"),
+    ],
+)
+async def test_a_guest_that_does_not_fit_stays(
+    guest: type[Guest], told: str, tmp_path: Path
+) -> None:
+    async with (
+        serving(Moving()) as first,
+        serving(guest(), incoming=True, control=tmp_path / "b") as second,
+        aiospice.connect(first.addresses[0]) as session,
+    ):
+        port = await session.port(NAME)
+        assert told in await failed(first, tmp_path / "b")
+        await port.write(b"still here")
+        assert await port.readexactly(10) == b"still here"
+        assert not second.has_guest
+
+
+async def test_what_can_not_be_told_leaves_the_guest_where_it_is(tmp_path: Path) -> None:
+    async with (
+        serving(Crooked()) as first,
+        serving(Moving(), incoming=True, control=tmp_path / "b") as second,
+        serving(Moving(), control=tmp_path / "c"),
+        aiospice.connect(first.addresses[0]) as session,
+    ):
+        port = await session.port(NAME)
+        reason = await failed(first, tmp_path / "b")
+        assert "Guest.freeze['open'] is a object" in reason
+        assert "a guest runs on this server already" in await failed(first, tmp_path / "c")
+        assert "No such file" in await failed(first, tmp_path / "nothing")
+        assert "no certificate for links" in await failed(first, "tls://127.0.0.1:1")
+        await eventually(lambda: seen(second, GuestDropped))
+        await port.write(b"still here")
+        assert await port.readexactly(10) == b"still here"
+        for wrong in ({"policy": "magic"}, {"ready_seconds": 0}):
+            with pytest.raises(LocalError):
+                first.handovers.migrate("x", **wrong)
+        with pytest.raises(StateError, match="isn't here"):
+            second.handovers.migrate(str(tmp_path / "c"))
+        with pytest.raises(StateError, match="no hand-over"):
+            first.handovers.cancel()
+
+
+async def test_it_is_called_off_while_the_guest_is_here(tmp_path: Path) -> None:
+    async with two(tmp_path) as (first, second), aiospice.connect(first.addresses[0]) as session:
+        port = await session.port(NAME)
+        here, there = (first, "a"), (second, "b")
+        for pause in (0.0, 0.002, 0.01, 0.03):
+            here[0].handovers.migrate(str(tmp_path / there[1]))
+            await asyncio.sleep(pause)
+            late = False
+            try:
+                here[0].handovers.cancel()
+            except StateError:
+                late = True
+            await eventually(partial(_idle, first, second))
+            if late:
+                here, there = there, here
+            await port.write(b"still here")
+            assert await port.readexactly(10) == b"still here"
+            assert here[0].has_guest
+            assert not there[0].has_guest
+
+
+def _idle(*servers: Server) -> bool:
+    return not any(one.handovers.leaving or one.handovers.memory.active for one in servers)
+
+
+async def test_nobody_knows_who_has_the_guest_until_somebody_decides(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aiospice.migration.link_source.ASK_SECONDS", 0.5)
+    begin = Come.do
+
+    async def die(self: Come, order: Any) -> None:
+        if order.do is not TargetDo.RUN:
+            await begin(self, order)
+            return
+        self.unplug()
+        assert second._control is not None
+        await second._control.close()
+
+    monkeypatch.setattr(Come, "do", die)
+    async with (
+        two(tmp_path) as (first, second),
+        aiospice.connect(first.addresses[0]) as session,
+        ControlClient(tmp_path / "a") as control,
+    ):
+        port = await session.port(NAME)
+        await control.ask("migrate", target=str(tmp_path / "b"))
+        await eventually(lambda: seen(first, HandoverUncertain))
+        status = await control.ask("status")
+        assert status["handover"]["to"]["phase"] == "uncertain"
+        with pytest.raises(LocalError, match="can't be called off"):
+            await control.ask("cancel-migration")
+        await control.ask("resume")
+        await port.write(b"still here")
+        assert await port.readexactly(10) == b"still here"
+        assert first.has_guest
+        await control.ask("status")
+        with pytest.raises(LocalError, match="no hand-over"):
+            await control.ask("discard")
+
+
+# -- by TLS ------------------------------------------------------------------------------------
+
+
+def tls(folder: Path, own: Certificates, authority: Certificates, **more: Any) -> dict[str, Any]:
+    return {
+        "migrate_cert": own.certificate_file,
+        "migrate_key": own.key_file,
+        "migrate_ca": authority.ca_file,
+        **more,
+    }
+
+
+async def test_a_guest_moves_by_tls_to_a_server_that_is_known(tmp_path: Path) -> None:
+    ours = make_certificates(tmp_path / "ours")
+    theirs = make_certificates(tmp_path / "theirs", issuer=ours)
+    strange = make_certificates(tmp_path / "strange")
+    listen = {"migrate_listen": "tls://127.0.0.1:0"}
+    async with (
+        serving(Moving(), **tls(tmp_path, ours, ours)) as first,
+        serving(Moving(), incoming=True, **tls(tmp_path, theirs, ours, **listen)) as second,
+        serving(Moving(), incoming=True, **tls(tmp_path, strange, ours, **listen)) as false,
+        serving(Moving(), incoming=True, **tls(tmp_path, theirs, strange, **listen)) as picky,
+        aiospice.connect(first.addresses[0]) as session,
+    ):
+        port = await session.port(NAME)
+        assert "local issuer certificate" in await failed(first, address(false))
+        assert "the link to tls://" in await failed(first, address(picky))
+        reader, writer = await asyncio.open_connection("127.0.0.1", port_of_link(second))
+        writer.write(b"\0" * 100)
+        with contextlib.suppress(ConnectionError):
+            assert b"aiospice" not in await reader.read()
+        writer.close()
+        assert (await moved(first, address(second))).whole == 1
+        await port.write(b"moved")
+        assert await port.readexactly(5) == b"moved"
+        assert second.has_guest
+        assert second.status()["handover"]["listens"] == address(second)
+
+
+def address(server: Server) -> str:
+    found: str = server.handovers.status()["listens"]
+    return found
+
+
+def port_of_link(server: Server) -> int:
+    return int(address(server).rpartition(":")[2])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"migrate_listen": "tls://127.0.0.1:0"},
+        {"migrate_cert": "nothing.pem", "migrate_ca": "nothing.pem"},
+        {"migrate_cert": "nothing.pem"},
+        {"migrate_key": "nothing.pem"},
+    ],
+)
+async def test_options_of_links_that_can_not_be_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(LocalError):
+        async with serving(Moving(), **options):
+            pass
+
+
+async def test_links_are_for_tls_only(tmp_path: Path) -> None:
+    own = make_certificates(tmp_path)
+    with pytest.raises(LocalError, match="need TLS"):
+        async with serving(Moving(), **tls(tmp_path, own, own, migrate_listen="127.0.0.1:0")):
+            pass
+
+
+async def test_what_is_no_link_is_cut(tmp_path: Path) -> None:
+    async with serving(Moving(), control=tmp_path / "a", incoming=True) as server:
+        for junk in (b"\xff" * 20, b"{}\n", b""):
+            reader, writer = await asyncio.open_unix_connection(str(tmp_path / "a"))
+            writer.write(b'{"do": "link"}\n' + junk)
+            await reader.readline()
+            assert json.loads(await reader.readline())["ok"]
+            writer.write_eof()
+            async with asyncio.timeout(20):
+                await reader.read()
+            writer.close()
+        await eventually(lambda: not server.handovers.coming)
+        async with ControlClient(tmp_path / "a") as control:
+            assert not (await control.ask("status"))["handover"]["guest_here"]
+            await control.ask("expect-migration", client=7, ticket="secret", timeout=5)
+            with pytest.raises(LocalError, match="client can't be"):
+                await control.ask("expect-migration", client="7")
