@@ -46,7 +46,7 @@ async def moved(source: Server, target: Path | str, **options: Any) -> HandoverF
     return seen(source, HandoverFinished)[-1]
 
 
-@pytest.mark.parametrize("policy", ["carry", "carry-early", "direct"])
+@pytest.mark.parametrize("policy", ["carry", "carry-early", "direct", "hold"])
 async def test_a_guest_moves_back_and_forth_over_the_control_sockets(
     policy: str, tmp_path: Path
 ) -> None:

@@ -67,8 +67,8 @@ async def same_screen(session: aiospice.Session, address: str) -> None:
 
 
 async def test_a_demo_moves_five_times_and_its_client_notices_nothing(tmp_path: Path) -> None:
-    words = ("--guest", "demo", "--listen", "127.0.0.1:0", "--on-second-client", "share")
-    words = (*words, "--folder", str(tmp_path / "drop"))
+    words = ["--guest", "demo", "--listen", "127.0.0.1:0", "--on-second-client", "share"]
+    words += ["--folder", str(tmp_path / "drop")]
     async with (
         served(*words, "--control", str(tmp_path / "a")) as first,
         served(*words, "--control", str(tmp_path / "b"), "--incoming") as second,
@@ -80,7 +80,7 @@ async def test_a_demo_moves_five_times_and_its_client_notices_nothing(tmp_path: 
             asyncio.create_task(send(session, tmp_path, done)),
         ]
         here, there = (first, "a"), (second, "b")
-        for turn, policy in enumerate(("carry", "carry-early", "direct", "", "direct")):
+        for turn, policy in enumerate(("carry", "carry-early", "direct", "", "hold")):
             await session.keyboard.type(f"half a line {turn}")
             ends = (str(tmp_path / here[1]), str(tmp_path / there[1]))
             if policy:

@@ -18,6 +18,7 @@ from aiospice.aio.listen import bind, parse_listen, peer_user
 from aiospice.errors import AiospiceError, ConnectError, LocalError, RemoteProtocolError
 from aiospice.migration.source import ANSWER_SECONDS
 from aiospice.migration.target import EXPECT_SECONDS
+from aiospice.server.holding import HOLD_SECONDS
 
 if TYPE_CHECKING:
     import socket
@@ -207,7 +208,13 @@ class _Talk:
 
     def migrate(self, asked: dict[str, Any]) -> str:
         """Move the guest and its clients to another server."""
-        kinds = {"target": str, "policy": str, "ready_timeout": (int, float)}
+        seconds = (int, float)
+        kinds = {
+            "target": str,
+            "policy": str,
+            "ready_timeout": seconds,
+            "hold_timeout": seconds,
+        }
         _check(asked, kinds)
         if "target" not in asked:
             raise LocalError("migrate needs a target: a control socket's path, or tls://HOST:PORT")
@@ -215,6 +222,7 @@ class _Talk:
             asked["target"],
             asked.get("policy", "carry"),
             asked.get("ready_timeout", ANSWER_SECONDS),
+            asked.get("hold_timeout", HOLD_SECONDS),
         )
 
     def cancel_migration(self, asked: dict[str, Any]) -> None:
@@ -305,7 +313,7 @@ def _check(asked: dict[str, Any], kinds: dict[str, Any]) -> None:
         wrong = isinstance(value, bool) and kinds[name] is not bool
         if wrong or not isinstance(value, kinds[name]):
             raise LocalError(f"{asked['do']}: {name} can't be {str(value)[:40]!r}")
-    for name in ("expires_in", "timeout", "ready_timeout"):
+    for name in ("expires_in", "timeout", "ready_timeout", "hold_timeout"):
         seconds = asked.get(name)
         if seconds is not None and not 0 <= seconds < 1e9:
             raise LocalError(f"{name} is a number of seconds, 0 or more")

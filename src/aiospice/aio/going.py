@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 from aiospice.aio.handover import Driver
@@ -13,7 +14,6 @@ from aiospice.migration.source import ClientStage, Policy, SourcePhase
 from aiospice.server.early import EarlyPixels, guest_pieces, rest_pieces
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Iterator
 
     from aiospice.aio.serve import Server
@@ -33,13 +33,20 @@ class Leave(Driver):
     link: SourceLink
 
     def __init__(
-        self, server: Server, proposal: Propose, target: str, ready_seconds: float
+        self,
+        server: Server,
+        proposal: Propose,
+        target: str,
+        ready_seconds: float,
+        hold_seconds: float,
     ) -> None:
         super().__init__(server)
         self._target = target
         self.link = SourceLink(
             proposal, target, server._crypto, self.now(), ready_seconds=ready_seconds
         )
+        self._hold_seconds = hold_seconds
+        self._turned = asyncio.Event()
         self._early = EarlyPixels(self.core.machine)
         self._told_guest = False
         self._copying: asyncio.Task[None] | None = None
@@ -157,12 +164,29 @@ class Leave(Driver):
         self.link.copied(self.now())
         self.poke()
 
-    def _pieces(self) -> Iterator[Piece]:
-        """What has changed since the last call, of the guest and its displays."""
+    async def _hold(self) -> None:
+        """Have clients stop sending, as far as they do that in time."""
+        self.core.hold_clients(self.now(), self._hold_seconds)
+        self.shell.turn()
+        while not self.core.clients_held:
+            self._turned.clear()
+            await self._turned.wait()
+
+    def poke(self) -> None:
+        """Something may have changed."""
+        self._turned.set()
+        super().poke()
+
+    def _guest_pieces(self) -> Iterator[Piece]:
+        """What has changed of the guest since the last call."""
         parts = self.server.guest.freeze_early(again=self._told_guest)
         self._told_guest = True
         for name, value in (parts or {}).items():
             yield from guest_pieces(name, encode_plain(value, f"Guest.freeze_early: {name!r}"))
+
+    def _pieces(self) -> Iterator[Piece]:
+        """What has changed since the last call, of the guest and its displays."""
+        yield from self._guest_pieces()
         yield from self._early.pieces()
         for number in self.core.machine.displays:
             self.core.drawn(number)
@@ -178,15 +202,17 @@ class Leave(Driver):
 
     async def _freeze(self) -> None:
         """Stop the guest, and tell the rest of it."""
-        await self.server._end_life()
-        state = self.core.freeze_machine(self.now())
+        server, core = self.server, self.core
+        await server._end_life()
+        if core.source.policy is Policy.HOLD and core.source.phase is SourcePhase.READY:
+            await self._hold()
+        self.shell.settle()
+        state = core.freeze_machine(self.now())
+        own = list(self._guest_pieces())
+        guest = encode_plain(server.guest.freeze(), "Guest.freeze")
         self.shell.turn()
-        for piece in self._pieces():
-            await self._tell_piece(piece)
-            self.link.late_bytes += len(piece.data)
-        guest = encode_plain(self.server.guest.freeze(), "Guest.freeze")
-        pieces, last = rest_pieces(guest, state)
-        for piece in pieces:
+        rest, last = rest_pieces(guest, state)
+        for piece in (*own, *self._early.pieces(), *rest):
             await self._tell_piece(piece)
             self.link.late_bytes += len(piece.data)
         self.link.stopped(last, self.now())

@@ -16,6 +16,7 @@ from aiospice.errors import AiospiceError, LocalError, StateError
 from aiospice.migration.link_target import TargetMemory
 from aiospice.migration.peer import Expected, Propose
 from aiospice.migration.source import ANSWER_SECONDS, Policy
+from aiospice.server.holding import HOLD_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -237,7 +238,11 @@ class Handovers:
     # -- as the source ---------------------------------------------------------------------------
 
     def migrate(
-        self, target: str, policy: str = "carry", ready_seconds: float = ANSWER_SECONDS
+        self,
+        target: str,
+        policy: str = "carry",
+        ready_seconds: float = ANSWER_SECONDS,
+        hold_seconds: float = HOLD_SECONDS,
     ) -> str:
         """Move the guest and its clients to another server; gives the migration's name.
 
@@ -252,7 +257,9 @@ class Handovers:
         if policy not in known:
             raise LocalError(f"policy {policy!r} isn't known: {', '.join(known)}")
         if not 0 < ready_seconds <= 3600:
-            raise LocalError(f"clients can be given 1 to 3600 seconds, not {ready_seconds}")
+            raise LocalError(f"clients can be given up to 3600 seconds, not {ready_seconds}")
+        if not 0 <= hold_seconds <= 10:
+            raise LocalError(f"clients can be held for up to 10 seconds, not {hold_seconds}")
         if self.leaving is not None:
             raise StateError("a hand-over is under way already")
         if not server.has_guest:
@@ -270,7 +277,7 @@ class Handovers:
             devices=tuple((*device.key, device.name) for device in core.devices.values()),
             displays=tuple(sorted(core.machine.displays)),
         )
-        self.leaving = Leave(server, proposal, target, ready_seconds)
+        self.leaving = Leave(server, proposal, target, ready_seconds, hold_seconds)
         self._run(self._leave(self.leaving))
         return migration
 

@@ -89,9 +89,11 @@ class Move:
         For a target that isn't ours, what the guest hasn't read goes with its clients instead.
         """
         await self._server._end_life()
+        self._shell.settle()
         machine = self._core.freeze_machine(self._shell.now(), plain=self._upstream)
+        guest = self._server.guest.freeze()
         self._shell.turn()
-        return GuestState(self._server.guest.freeze(), machine)
+        return GuestState(guest, machine)
 
     async def complete(self) -> dict[int, LateInputs]:
         """The guest is on the target: have the clients follow, and wait until all have left.

@@ -35,6 +35,7 @@ from aiospice.server.events import (
     DeviceWritable,
 )
 from aiospice.server.guest import Guest, Host, dispatch
+from aiospice.server.holding import HOLD_SECONDS
 
 if TYPE_CHECKING:
     import os
@@ -300,17 +301,22 @@ class Server:
     # -- moving ------------------------------------------------------------------------------------
 
     def migrate(
-        self, target: str, policy: str = "carry", ready_timeout: float = ANSWER_SECONDS
+        self,
+        target: str,
+        policy: str = "carry",
+        ready_timeout: float = ANSWER_SECONDS,
+        hold_timeout: float = HOLD_SECONDS,
     ) -> str:
         """Move the guest and all clients to another server, over a link between the two.
 
         target: the path of its control socket, or ``tls://HOST:PORT`` (``migrate_listen``); it has
         to be ``incoming``, with a guest of the same kind and the same devices. policy: as for
         `prepare_migration`, and ``direct`` and ``hold``. ready_timeout: seconds that clients may
-        take to connect there. Gives the migration's name; how it goes on, events tell
+        take to connect there; hold_timeout: that ``hold`` may keep the guest standing still until
+        they have stopped sending. Gives the migration's name; how it goes on, events tell
         (``handover-...``). Raises `LocalError`, `StateError`.
         """
-        return self.handovers.migrate(target, policy, ready_timeout)
+        return self.handovers.migrate(target, policy, ready_timeout, hold_timeout)
 
     async def prepare_migration(
         self,
@@ -368,6 +374,7 @@ class Server:
 
     def _guest_came(self, machine: MachineState) -> None:
         """The guest was thawed, and is this server's from now on."""
+        self._shell.settle()
         self._shell.core.thaw_machine(machine, self._shell.now())
         core = self._shell.core
         self.host._sound_came()

@@ -39,6 +39,8 @@ CLOSING_LIMIT = 64
 
 #: Events of one read, from which on its client is read in smaller pieces.
 _MANY_EVENTS = 32
+#: How often what the guest does about events may lead to others, while it is about to move.
+_SETTLE_ROUNDS = 10_000
 
 _LOG = logging.getLogger("aiospice.server")
 
@@ -150,6 +152,15 @@ class ServerShell:
             self.turn()
         else:
             self._arm()
+
+    def settle(self) -> None:
+        """Deliver all that has happened, and what follows from that: the guest is about to move."""
+        for _ in range(_SETTLE_ROUNDS):
+            self._events.put(self.core.events())
+            if not self._events:
+                return
+            self._events.deliver()
+        _LOG.warning("the guest moves, and its devices don't come to rest")
 
     def _do(self, effect: ServerEffect) -> None:
         if isinstance(effect, Close):

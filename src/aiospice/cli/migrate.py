@@ -34,6 +34,13 @@ def arguments(verb: str, parser: ArgumentParser) -> None:
         default=10.0,
         help="clients may take to connect to the target (10)",
     )
+    parser.add_argument(
+        "--hold-timeout",
+        metavar="SECONDS",
+        type=limit,
+        default=0.5,
+        help="hold: clients may take to stop sending (0.5)",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     parser.add_argument("-v", dest="verbose", action="count", default=0, help="tell more")
 
@@ -49,7 +56,11 @@ async def run(verb: str, args: Namespace) -> int:
     async with ControlClient(args.source) as control:
         await control.ask("subscribe")
         migration = await control.ask(
-            "migrate", target=target, policy=args.policy, ready_timeout=args.ready_timeout
+            "migrate",
+            target=target,
+            policy=args.policy,
+            ready_timeout=args.ready_timeout,
+            hold_timeout=args.hold_timeout,
         )
         try:
             return await _follow(control, migration, args)
