@@ -7,7 +7,7 @@ folder. An agent whose client breaks the protocol begins anew, as if it had been
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from aiospice.agent import guest_events
 from aiospice.agent.events import ClipboardData, ClipboardGrabbed, ClipboardReleased
@@ -21,12 +21,30 @@ if TYPE_CHECKING:
     from aiospice.guests.filedrop import FileDrop, Incoming
     from aiospice.server.guest import Guest, HostDevice
 
-__all__ = ["AgentEnd"]
+__all__ = ["AgentEnd", "as_kind"]
 
 _log = logging.getLogger("aiospice.guests")
 
 #: Most characters of a client's clipboard that are kept.
 CLIPBOARD_CHARS = 1 << 20
+
+
+class _Frozen(TypedDict):
+    core: dict[str, Any]
+    clipboard: str
+    text: str | None
+    buttons: int
+    coming: dict[int, tuple[str, int]]
+
+
+def as_kind(value: Any, kind: Any, what: str) -> Any:
+    """A value from another server, if it is of that type: `LocalError` else."""
+    import msgspec
+
+    try:
+        return msgspec.convert(value, kind, strict=True)
+    except msgspec.ValidationError as error:
+        raise LocalError(f"{what} can't be restored: {error}") from None
 
 
 class AgentEnd:
@@ -85,6 +103,7 @@ class AgentEnd:
         """Be what `freeze` told of; ``parts``: what has come of each file. Raises `LocalError`."""
         from aiospice.agent.frozen import thaw_agent_end
 
+        state = as_kind(state, _Frozen, "agent")
         self.close()
         self.core = thaw_agent_end(state["core"])
         self.clipboard, self._text = state["clipboard"], state["text"]

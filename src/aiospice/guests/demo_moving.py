@@ -10,6 +10,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from aiospice.errors import LocalError
+from aiospice.guests.agent_end import as_kind
 from aiospice.guests.demo_state import DemoState
 from aiospice.guests.desktop import View, Window
 
@@ -53,15 +54,6 @@ _STATE = {
 assert {field.name for field in fields(DemoState)} == {*_TYPES, "windows", "order", "keyboard"}
 
 
-def _as(value: Any, type: Any, what: str) -> Any:
-    import msgspec
-
-    try:
-        return msgspec.convert(value, type, strict=True)
-    except msgspec.ValidationError as error:
-        raise LocalError(f"the demo's {what} can't be restored: {error}") from None
-
-
 class Moving:
     """Freezes and thaws a `DemoGuest`."""
 
@@ -93,10 +85,10 @@ class Moving:
                     lambda one=incoming, at=at, size=size: one.read(at, size),
                     size,
                 )
-        for name, data in self._guest.files.contents.items():
+        for number, data in enumerate(self._guest.files.contents.values()):
             for at in range(0, len(data), _PART):
                 part = data[at : at + _PART]
-                yield f"file/{at // _PART}/{name[:180]}", lambda part=part: part, len(part)
+                yield f"file/{number}/{at // _PART}", lambda part=part: part, len(part)
 
     def _joined(self, prefix: str) -> bytes:
         number = 0
@@ -130,14 +122,16 @@ class Moving:
         """Be what `freeze` told of. Raises `LocalError` for what can't be so."""
         if not isinstance(given, dict) or set(given) != set(_STATE):
             raise LocalError("the demo can't be restored from that")
-        new = {name: _as(given[name], type, name) for name, type in _STATE.items()}
+        new = {
+            name: as_kind(given[name], type, f"the demo's {name}") for name, type in _STATE.items()
+        }
         if set(new["plain"]) != set(_TYPES):
             raise LocalError("the demo's state is of another version")
         guest, state = self._guest, self._guest.state
         if [set(each) for each in new["windows"]] != [set(each) for each in state.windows]:
             raise LocalError("the demo has other displays or windows there: start both alike")
         for name, type in _TYPES.items():
-            setattr(state, name, _as(new["plain"][name], type, name))
+            setattr(state, name, as_kind(new["plain"][name], type, f"the demo's {name}"))
         state.keyboard.down, state.keyboard.locks = set(new["keys"][0]), new["keys"][1]
         guest._start = new["start"]
         guest.echo.held[:], guest.echo.echoed = new["echo"]
@@ -150,7 +144,12 @@ class Moving:
         guest = self._guest
         contents: dict[str, bytes] = {}
         if guest.files.folder is None:
-            contents = {name: self._joined(f"file/*/{name[:180]}") for name, _ in new["files"]}
+            contents = {
+                name: self._joined(f"file/{number}/*")
+                for number, (name, _) in enumerate(new["files"])
+            }
+            if [(name, len(data)) for name, data in contents.items()] != new["files"]:
+                raise LocalError("the demo's files haven't come whole")
         guest.files.adopt(new["files"], contents)
         coming = new["agent"].get("coming")
         parts = {number: self._joined(f"coming/{number}/*") for number in coming or ()}
