@@ -25,6 +25,8 @@ __all__ = ["ROUNDS", "Leave"]
 #: How often the state is told while the guest runs, and what little is left for when it stands.
 ROUNDS = 4
 FEW_BYTES = 2 << 20
+#: How long it is waited for what was told to be published.
+_FRAMES, _FRAME_SECONDS = 10, 0.01
 
 
 class Leave(Driver):
@@ -156,6 +158,10 @@ class Leave(Driver):
             for piece in self._pieces():
                 await self._tell_piece(piece)
                 self.link.early_bytes += len(piece.data)
+                self._publish()
+            for _ in range(_FRAMES):
+                if self.core.stale:
+                    await asyncio.sleep(_FRAME_SECONDS)
             if self.link.phase is not SourceLinkPhase.MOVING:
                 return
             told = self.link.early_bytes - before
@@ -188,8 +194,12 @@ class Leave(Driver):
         """What has changed since the last call, of the guest and its displays."""
         yield from self._guest_pieces()
         yield from self._early.pieces()
-        for number in self.core.machine.displays:
+
+    def _publish(self) -> None:
+        """Show clients what was told, bit by bit: at the end there would be too much of it."""
+        for number in self._early.looked:
             self.core.drawn(number)
+        self._early.looked.clear()
         self.shell.turn()
 
     async def _tell_piece(self, piece: Piece) -> None:

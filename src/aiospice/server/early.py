@@ -34,6 +34,8 @@ class EarlyPixels:
 
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
+        #: Displays that are to be published, as they may have changed without a word.
+        self.looked: set[int] = set()
 
     def pieces(self) -> Iterator[Piece]:
         """Strips that are new or have changed; while the guest runs it may change some again."""
@@ -46,6 +48,7 @@ class EarlyPixels:
                     box = surface.strip(strip)
                     # What was written there without a word is to be seen by clients, too.
                     surface.look(box)
+                    self.looked.add(number)
                     stride = 4 * surface.width
                     yield Piece(
                         f"pixels/{number}/{surface.id}/{surface.width}/{surface.height}/{strip}",
@@ -96,6 +99,8 @@ class _Coming:
     def __init__(self, width: int, height: int) -> None:
         self.width, self.height = width, height
         self.pixels = bytearray(4 * width * height)
+        #: The same once more, for what clients are known to see.
+        self.copy = bytearray(4 * width * height)
         self.strips: set[int] = set()
 
 
@@ -135,7 +140,7 @@ class Collected:
         coming = self._surfaces.get(place)
         if coming is None or (coming.width, coming.height) != (width, height):
             check_surface(width, height)
-            self.size += 4 * width * height - (0 if coming is None else len(coming.pixels))
+            self.size += 8 * width * height - (0 if coming is None else 2 * len(coming.pixels))
             if self.size > STATE_LIMIT:
                 return
             coming = self._surfaces[place] = _Coming(width, height)
@@ -143,7 +148,8 @@ class Collected:
         first, stride = strip * rows, 4 * width
         if not 0 <= first < height or len(data) != stride * (min(first + rows, height) - first):
             raise ValueError(f"{len(data)} bytes don't fit there")
-        coming.pixels[stride * first : stride * first + len(data)] = data
+        place_there = slice(stride * first, stride * first + len(data))
+        coming.pixels[place_there] = coming.copy[place_there] = data
         coming.strips.add(strip)
 
     def _part(self, name: str, number: int, count: int, data: bytes) -> None:
@@ -178,17 +184,21 @@ class Collected:
             raise RemoteProtocolError(f"{len(data)} bytes", message="peer Stopped")
         machine = decode_machine(data[8 + size :])
         for number, display in machine.displays.items():
+            copies: dict[int, bytearray] = {}
             for id, (width, height, alpha, pixels) in display.surfaces.items():
                 if not pixels:
                     found = self._taken(number, id, width, height)
-                    display.surfaces[id] = (width, height, alpha, found)
+                    kept: Any = found.pixels  # given away: nothing is copied
+                    display.surfaces[id] = (width, height, alpha, kept)
+                    copies[id] = found.copy
+            machine.displays[number] = display._replace(copies=copies)
         return data[8 : 8 + size], machine
 
-    def _taken(self, number: int, id: int, width: int, height: int) -> Any:
+    def _taken(self, number: int, id: int, width: int, height: int) -> _Coming:
         coming = self._surfaces.pop((number, id), None)
         fits = coming is not None and (coming.width, coming.height) == (width, height)
         if coming is None or not fits or len(coming.strips) * strip_rows(width) < height:
             raise RemoteProtocolError(
                 f"surface {id} of display {number} hasn't come whole", message="peer Stopped"
             )
-        return coming.pixels
+        return coming

@@ -67,11 +67,13 @@ class Head(NamedTuple):
 class DisplayState(NamedTuple):
     """What a display shows: width, height, alpha and pixels of each surface, and the monitors.
 
-    Pixels are b"" where they go by another way (`aiospice.server.early`).
+    Pixels are b"" where they go by another way (`aiospice.server.early`), and then come with copies
+    of them, so that none have to be made when the guest is to run.
     """
 
     surfaces: dict[int, tuple[int, int, bool, bytes]]
     heads: tuple[Head, ...]
+    copies: dict[int, bytearray] | None = None
 
 
 class Display:
@@ -333,10 +335,11 @@ class Display:
         self._shots.clear()
         self._resized = self._heads_changed = False
         self.published = {}
+        copies = state.copies or {}
         for surface in found.values():
             surface.damage, surface.fresh = [], False
             if self.helds:
-                surface.show()
+                surface.show(copies.get(surface.id))
                 self.published[surface.id] = surface
         for held in self.helds:
             held.rebased()

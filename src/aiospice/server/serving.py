@@ -256,6 +256,11 @@ class Serving(Devices):
         """Whether `publish` does anything."""
         return True
 
+    @property
+    def stale(self) -> bool:
+        """Whether something that the guest has drawn is still to be published."""
+        return bool(self._stale)
+
     def drawn(self, number: int) -> None:
         """The guest has drawn on a display."""
         self._stale[number] = None

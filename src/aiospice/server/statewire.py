@@ -101,6 +101,8 @@ def _few(what: str, values: Any, most: int) -> None:
 def _check_displays(displays: dict[int, DisplayState]) -> None:
     _within("a display", displays, _DISPLAYS - 1)
     for number, display in displays.items():
+        if display.copies is not None:
+            _bad("copies of pixels")
         _few(f"surfaces of display {number}", display.surfaces, MAX_SURFACES + 1)
         _within("a surface", display.surfaces, MAX_SURFACES + 1)
         for id, (width, height, _, pixels) in display.surfaces.items():

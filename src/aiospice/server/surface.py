@@ -116,9 +116,9 @@ class Surface:
         rows = strip_rows(self.width)
         return (0, rows * number, self.width, min(rows * (number + 1), self.height))
 
-    def show(self) -> None:
-        """Somebody looks: everything is published as it is."""
-        self.shadow = bytearray(self.pixels)
+    def show(self, copy: bytearray | None = None) -> None:
+        """Somebody looks: everything is published as it is; ``copy``: of all pixels, if known."""
+        self.shadow = bytearray(self.pixels) if copy is None else copy
         self.damage = []
         self.fresh = False
 
