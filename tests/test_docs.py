@@ -35,6 +35,8 @@ from aiospice.client.config import ClientConfig
 from aiospice.link.client import LinkPhase
 from aiospice.migration import client as migration
 from aiospice.migration.client import MigrationPhase
+from aiospice.migration.link_source import SourceLinkPhase
+from aiospice.migration.link_target import TargetLinkPhase
 from aiospice.migration.source import SourcePhase
 from aiospice.migration.target import ArrivalStage
 from aiospice.proof import reference
@@ -439,6 +441,7 @@ def test_sasl_is_described_as_it_is() -> None:
     [
         *(ChannelPhase, MigrationPhase, LinkPhase, session.SessionPhase, AgentPhase),
         *(TransferPhase, ServerPhase, SourcePhase, ArrivalStage),
+        *(SourceLinkPhase, TargetLinkPhase),
     ],
     ids=lambda p: p.__name__,
 )

@@ -108,8 +108,8 @@ async def _shown(source: str, target: str) -> None:
     told = [line.split(" ms  ")[1].split()[0] for line in out.decode().splitlines()]
     assert told[0] == target
     assert told[1:] == [
-        *("agreed:", "prepared:", "clients", "ready:", "stopped:", "running", "arrived:"),
-        "finished:",
+        *("agreed:", "prepared:", "clients", "ready:", "stopped:", "running", "first"),
+        *("arrived:", "finished:"),
     ]
 
 

@@ -37,6 +37,7 @@ __all__ = [
     "MoveStarted",
     "Order",
     "Policy",
+    "RecordLeft",
     "SourceMigration",
     "SourcePhase",
 ]
@@ -109,6 +110,13 @@ class MoveStarted(Event):
     """The machine has moved: clients are told to follow."""
 
     target: str
+
+
+class RecordLeft(Event):
+    """The first state of a channel is on its way to the target."""
+
+    client: int
+    channel: str
 
 
 class MoveFinished(Event):

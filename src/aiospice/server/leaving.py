@@ -28,7 +28,7 @@ from aiospice.devices.carry_smartcard import freeze_smartcard
 from aiospice.devices.smartcard import SmartcardDevice
 from aiospice.errors import AiospiceError, LocalError, RemoteProtocolError, StateError
 from aiospice.migration.peer import Late, LateEnd
-from aiospice.migration.source import Policy, SourceMigration, SourcePhase
+from aiospice.migration.source import Policy, RecordLeft, SourceMigration, SourcePhase
 from aiospice.server.arrival import cut_short, drop_beyond, freeze, is_drained, let_go
 from aiospice.server.carried import (
     LateInputs,
@@ -70,6 +70,8 @@ class Leaving(Serving, Peering):
         self.source = SourceMigration()
         #: What has gone, or is about to go, with the guest.
         self.frozen: MachineState | None = None
+        #: A record was told, since the machine stands still.
+        self._any_record = False
         #: What clients have typed since.
         self._late: dict[int, list[tuple[int, bytes]]] = {}
         #: Displays whose clients are sent the last picture: (client, display), and until when.
@@ -145,6 +147,7 @@ class Leaving(Serving, Peering):
             }
         self.frozen = state
         self._late = {}
+        self._any_record = False
         for device in (self.agent, *self.devices.values()):
             self._device_moved(device)
         return state
@@ -345,11 +348,15 @@ class Leaving(Serving, Peering):
     ) -> bytes | None:
         """The record of a channel, None if it fails with that; ``told``: it isn't sent there."""
         try:
-            return self._record_of(session, channel, told=told).encode()
+            data = self._record_of(session, channel, told=told).encode()
         except AiospiceError as error:
             channel.fail(error)
             self._channel_gone(session.connections[channel.key], error)
             return None
+        if not self._any_record:
+            self._any_record = True
+            self._events.append(RecordLeft(client=session.id, channel=channel.name))
+        return data
 
     def _record_of(
         self, session: ServerSession, channel: ServerChannel, *, told: bool
