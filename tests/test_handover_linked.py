@@ -85,6 +85,48 @@ def _shows(session: Any, expected: np.ndarray[Any, np.dtype[np.uint8]]) -> bool:
     return bool((session._shell.core.screens[0].snapshot().array() == expected).all())
 
 
+async def test_a_guest_without_clients_moves_and_comes_back(tmp_path: Path) -> None:
+    async with two(tmp_path) as (first, second):
+        for _ in range(2):
+            found = await moved(first, tmp_path / "b")
+            assert (found.whole, found.away, found.missed) == (0, 0, 0)
+            await moved(second, tmp_path / "a")
+        async with aiospice.connect(first.addresses[0]) as session:
+            guest: Any = first.guest
+            guest.screen.pixels[:] = 77
+            guest.screen.update()
+            port = await session.port(NAME)
+            await port.write(b"as ever")
+            assert await port.readexactly(7) == b"as ever"
+            expected = np.ascontiguousarray(guest.screen.pixels[:, :, 2::-1])
+            await eventually(partial(_shows, session, expected))
+
+
+class Rooted(Moving):
+    """Can't move."""
+
+    can_move = False
+
+
+async def test_a_guest_that_can_not_move_is_not_stopped_for_it(tmp_path: Path) -> None:
+    async with serving(Rooted()) as server:
+        with pytest.raises(LocalError, match="can't move"):
+            server.migrate(str(tmp_path / "b"))
+        with pytest.raises(LocalError, match="can't move"):
+            await server.prepare_migration("127.0.0.1", 5900)
+
+
+async def test_a_client_that_does_not_answer_in_time_reconnects(tmp_path: Path) -> None:
+    async with (
+        two(tmp_path) as (first, second),
+        aiospice.connect(first.addresses[0], migrate_to=("elsewhere",)) as session,
+    ):
+        await session.port(NAME)
+        found = await moved(first, tmp_path / "b", ready_seconds=0.5)
+        assert (found.whole, found.anew, found.away) == (0, 0, 1)
+        assert second.has_guest
+
+
 async def failed(source: Server, target: Path | str, **options: Any) -> str:
     """Try to move the guest; gives why it stayed. It lives on."""
     source.handovers.migrate(str(target), **options)

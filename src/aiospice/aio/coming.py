@@ -114,6 +114,7 @@ class Come(Driver):
             )
         numbers = match_devices(core, proposal.devices)
         host, port, tls_port = server._migration_address()
+        core.expect_guest(self.now())
         renumber(core, server.host, numbers)
         for client in proposal.clients:
             core.expect_migration(client.client, client.ticket, EXPECT_SECONDS, now=self.now())

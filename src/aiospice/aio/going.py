@@ -25,6 +25,8 @@ __all__ = ["ROUNDS", "Leave"]
 #: How often the state is told while the guest runs, and what little is left for when it stands.
 ROUNDS = 4
 FEW_BYTES = 2 << 20
+#: What the link gives clients beyond what the core gives them, in seconds: the core's word counts.
+_SPARE = 1.0
 #: How long it is waited for what was told to be published.
 _FRAMES, _FRAME_SECONDS = 10, 0.01
 
@@ -45,8 +47,9 @@ class Leave(Driver):
         super().__init__(server)
         self._target = target
         self.link = SourceLink(
-            proposal, target, server._crypto, self.now(), ready_seconds=ready_seconds
+            proposal, target, server._crypto, self.now(), ready_seconds=ready_seconds + _SPARE
         )
+        self._ready_seconds = ready_seconds
         self._hold_seconds = hold_seconds
         self._turned = asyncio.Event()
         self._early = EarlyPixels(self.core.machine)
@@ -147,6 +150,7 @@ class Leave(Driver):
             agreed.cert_subject,
             Policy(self.link.proposal.policy),
             now=self.now(),
+            seconds=self._ready_seconds,
         )
         self.shell.turn()
         self._copying = self.task(self._copy())

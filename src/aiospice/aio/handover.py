@@ -264,6 +264,8 @@ class Handovers:
             raise StateError("a hand-over is under way already")
         if not server.has_guest:
             raise StateError("the guest isn't here: it can't be moved from here")
+        if not server.guest.can_move:
+            raise LocalError(f"the guest {server.guest.name} can't move to another server")
         if core.target.arrivals:
             raise StateError(f"{len(core.target.arrivals)} sessions are still arriving here")
         migration = server._crypto.random_bytes(8).hex()
@@ -323,9 +325,13 @@ class Handovers:
             return
         come = Come(self._server, self.memory, stream)
         self.coming.append(come)
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
         try:
             await come.drive()
         finally:
+            self._tasks.discard(task)
             self.coming.remove(come)
             self.poke()
 

@@ -56,6 +56,8 @@ class Move:
         known = [each.value for each in Policy]
         if policy not in known:
             raise LocalError(f"policy {policy!r} isn't known: {', '.join(known)}")
+        if not server.guest.can_move:
+            raise LocalError(f"the guest {server.guest.name} can't move to another server")
         self._server = server
         self._upstream = upstream
         self._shell = server._shell

@@ -64,6 +64,7 @@ class TerminalGuest(Guest):
 
     name: ClassVar[str] = "terminal"
     needs_password: ClassVar[bool] = True
+    can_move: ClassVar[bool] = False
 
     def __init__(
         self,

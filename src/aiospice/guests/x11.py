@@ -46,6 +46,7 @@ class X11Guest(Guest):
 
     name: ClassVar[str] = "x11"
     needs_password: ClassVar[bool] = True
+    can_move: ClassVar[bool] = False
 
     def __init__(
         self,

@@ -177,8 +177,11 @@ class SourceMigration:
         policy: Policy,
         clients: Mapping[int, tuple[int, ...]],
         now: float,
+        seconds: float = ANSWER_SECONDS,
     ) -> None:
         """Have clients connect to the target; ``clients``: capabilities of their main channels.
+
+        Who hasn't answered after ``seconds`` isn't waited for.
 
         An earlier attempt is cancelled. `StateError` once the machine has left.
         """
@@ -191,7 +194,7 @@ class SourceMigration:
         self.wanted = False
         self.clients = {}
         self._began = now
-        self.deadline = now + ANSWER_SECONDS
+        self.deadline = now + seconds
         for client, caps in clients.items():
             self._ask(client, caps)
         self.events.append(MovePrepared(target=self.target, clients=len(self.clients)))

@@ -104,13 +104,24 @@ class Arriving(Parting):
         already, and its devices stay as they are. `StateError` while a guest of this server, or its
         clients, are about to leave.
         """
-        self._now = now
-        if self.source.phase is not SourcePhase.IDLE or self._stands_still:
-            raise StateError("a guest or clients are about to leave this server")
-        if not lives and not self.sessions and not self.target.arrivals:
-            self._be_new()
+        if lives:
+            self._now = now
+            self._stays_or_raise()
+        else:
+            self.expect_guest(now)
         self.target.expect(connection_id, ticket, now, timeout)
         self._tell_target()
+
+    def expect_guest(self, now: float) -> None:
+        """A guest is to come here, whether with sessions or without; raises as the above."""
+        self._now = now
+        self._stays_or_raise()
+        if not self.sessions and not self.target.arrivals:
+            self._be_new()
+
+    def _stays_or_raise(self) -> None:
+        if self.source.phase is not SourcePhase.IDLE or self._stands_still:
+            raise StateError("a guest or clients are about to leave this server")
 
     @property
     def _stands_still(self) -> bool:

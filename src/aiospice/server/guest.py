@@ -443,6 +443,8 @@ class Guest:
     name: ClassVar[str] = "aiospice"
     #: It gives away so much that it is never served without a password.
     needs_password: ClassVar[bool] = False
+    #: It can move to another server (`freeze`, `thaw`); programs that it runs could not.
+    can_move: ClassVar[bool] = True
 
     def attach(self, host: Host) -> None:
         """The server is about to start: make displays and devices."""

@@ -28,7 +28,13 @@ from aiospice.devices.carry_smartcard import freeze_smartcard
 from aiospice.devices.smartcard import SmartcardDevice
 from aiospice.errors import AiospiceError, LocalError, RemoteProtocolError, StateError
 from aiospice.migration.peer import Late, LateEnd
-from aiospice.migration.source import Policy, RecordLeft, SourceMigration, SourcePhase
+from aiospice.migration.source import (
+    ANSWER_SECONDS,
+    Policy,
+    RecordLeft,
+    SourceMigration,
+    SourcePhase,
+)
 from aiospice.server.arrival import cut_short, drop_beyond, freeze, is_drained, let_go
 from aiospice.server.carried import (
     LateInputs,
@@ -88,9 +94,11 @@ class Leaving(Serving, Peering):
         policy: Policy = Policy.CARRY,
         *,
         now: float,
+        seconds: float = ANSWER_SECONDS,
     ) -> None:
         """Have all clients connect to the target; `MoveReady` tells when they have.
 
+        Who hasn't after ``seconds`` isn't waited for, and goes there as a new client.
         An attempt before this one is cancelled. `LocalError` for a target that can't be one,
         `StateError` once the machine has left.
         """
@@ -110,7 +118,7 @@ class Leaving(Serving, Peering):
             for number, session in self.sessions.items()
             if (channel := session.channels.get((1, 0))) is not None
         }
-        self.source.prepare(destination, policy, caps, now)
+        self.source.prepare(destination, policy, caps, now, seconds)
         self._carry_out()
 
     @property
