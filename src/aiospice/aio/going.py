@@ -61,6 +61,7 @@ class Leave(Driver):
 
     async def begin(self) -> None:
         """Connect to the target."""
+        self.tell()
         try:
             self.plug(await connect_peer(self._target, self.server.handovers.tls))
         except AiospiceError as error:
