@@ -12,12 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.twins import uncompiled
 
-from aiospice.server import compare, moves
+from aiospice.server import compare, moves, shots
 from aiospice.server.compare import ALL, COLOUR, TILE
 from aiospice.server.moves import MAX_RECTANGLES, find_move, rectangles
 
 SLOW: Any = uncompiled("aiospice.server.compare")
 BOTH = (compare, SLOW)
+BOTH_SHOTS: Any = (shots, uncompiled("aiospice.server.shots"))
 BOTH_MOVES: Any = (moves, uncompiled("aiospice.server.moves"))
 SEEDS = st.integers(0, 1 << 30)
 Box = tuple[int, int, int, int]
@@ -94,11 +95,11 @@ def test_numbers_of_images_and_steps_are_the_same_uncompiled(seed: int) -> None:
     width, height, old, new = two(seed)
     box = some_box(seed, width, height)
     for mask in (ALL, COLOUR):
-        one, other = (module.hash_rows(words(new), width, *box, mask) for module in BOTH)
+        one, other = (module.hash_rows(words(new), width, *box, mask) for module in BOTH_SHOTS)
         assert one == other < 1 << 64
         same = not differing(width, box, old, new, mask)
-        assert (compare.hash_rows(words(old), width, *box, mask) == one) == same
-    fast, slow = (module.count_steps(words(new), width, *box, 2) for module in BOTH)
+        assert (shots.hash_rows(words(old), width, *box, mask) == one) == same
+    fast, slow = (module.count_steps(words(new), width, *box, 2) for module in BOTH_SHOTS)
     assert fast == slow
     rows = -(-(box[3] - box[1]) // 2)
     assert sum(fast) == rows * max(0, box[2] - box[0] - 1)
@@ -186,8 +187,6 @@ def test_a_box_outside_is_refused(module: Any, box: Box) -> None:
         lambda: module.mark(data, data, 4, *box, ALL, bytearray(9)),
         lambda: module.tighten(data, data, 4, *box, ALL),
         lambda: module.solid(data, 4, *box, ALL),
-        lambda: module.count_steps(data, 4, *box, 1),
-        lambda: module.hash_rows(data, 4, *box, ALL),
         lambda: module.trace(data, data, 4, *box, ALL, data, data, data),
         lambda: module.moved(data, data, 4, *box, 0, 0, ALL, bytearray(9)),
     )
@@ -200,6 +199,48 @@ def test_a_box_outside_is_refused(module: Any, box: Box) -> None:
         module.mark(data, data, 4, 0, 0, 4, 4, ALL, bytearray())
     with pytest.raises(IndexError):
         module.warm(memoryview(bytearray(4)).cast("H"), b"1", 1)
+
+
+@pytest.mark.parametrize("module", BOTH_SHOTS, ids=["as imported", "uncompiled"])
+@pytest.mark.parametrize("box", [(0, 0, 5, 4), (0, 0, 4, 5), (-1, 0, 2, 2), (3, 0, 2, 2)])
+def test_no_image_is_made_of_a_box_outside(module: Any, box: Box) -> None:
+    data, small = words(bytearray(4 * 4 * 4)), words(bytearray(4))
+    calls: tuple[Callable[[], Any], ...] = (
+        lambda: module.count_steps(data, 4, *box, 1),
+        lambda: module.hash_rows(data, 4, *box, ALL),
+        lambda: module.grab(data, None, 4, *box, ALL),
+        lambda: module.grab(data, small, 4, 0, 0, 4, 4, ALL),
+        lambda: module.grab(data, data, 4, 1, 1, 1, 2, ALL),
+        lambda: module.grab(data, data, 4, 1, 1, 2, 1, ALL),
+    )
+    for call in calls:
+        with pytest.raises(IndexError):
+            call()
+
+
+@given(SEEDS, st.sampled_from((ALL, COLOUR)), st.booleans())
+def test_a_box_is_published_copied_and_numbered_at_once(
+    seed: int, mask: int, publish: bool
+) -> None:
+    width, height, old, new = two(seed)
+    left, top, right, bottom = box = some_box(seed, width, height)
+    if left == right or top == bottom:
+        return
+    rows = [new[4 * (y * width + left) : 4 * (y * width + right)] for y in range(top, bottom)]
+    want = (
+        b"".join(rows),
+        shots.hash_rows(words(new), width, *box, mask),
+        compare.solid(words(new), width, *box, mask),
+    )
+    for module in BOTH_SHOTS:
+        shadow = bytearray(old)
+        to = words(shadow) if publish else None
+        assert module.grab(words(new), to, width, *box, mask) == want
+        for y in range(height):
+            row = old[4 * y * width : 4 * (y + 1) * width]
+            if publish and top <= y < bottom:
+                row[4 * left : 4 * right] = rows[y - top]
+            assert shadow[4 * y * width : 4 * (y + 1) * width] == row
 
 
 @given(st.integers(1, 40), st.data())

@@ -185,6 +185,43 @@ def test_far_apart_changes_are_sent_apart() -> None:
     rig.check()
 
 
+def test_a_page_scrolls_beside_a_picture_that_keeps_changing() -> None:
+    rig = DisplayRig(640, 480)
+    client = rig.client()
+    page(rig, 1)
+    rig.publish()
+    for turn in range(10):
+        rig.settle()
+        client.names()
+        rig.display.array[300:460, 400:600] = photo(200, 160, turn)
+        rig.display.damage(400, 300, 200, 160)
+        pixels = rig.display.array[:256, :320]
+        pixels[:-16] = pixels[16:].copy()
+        rig.display.damage(0, 0, 320, 256)
+        rig.publish()
+        assert "CopyBits" in client.names(), turn
+    rig.settle()
+    rig.check()
+
+
+@pytest.mark.parametrize("pitch", [8, 12, 16, 20])
+def test_lines_of_text_are_found_whatever_lies_between_them(pitch: int) -> None:
+    rig = DisplayRig(640, 480)
+    window = np.full((200, 280, 4), 236, np.uint8)
+    letters = np.random.default_rng(1).integers(0, 255, (200, 280, 4), np.uint8)
+    for top in range(pitch // 2, 196, pitch):
+        window[top : top + 4] = letters[top : top + 4]
+    client = rig.client()
+    for turn in range(8):
+        rig.display.array[:] = 90
+        rig.display.array[40 + 6 * turn : 240 + 6 * turn, 60 + 10 * turn : 340 + 10 * turn] = window
+        rig.display.damage(0, 0, 640, 480)
+        rig.publish()
+        rig.settle()
+        assert ("CopyBits" in client.names()) == (turn > 0), turn
+    rig.check()
+
+
 def test_a_dragged_window_is_moved() -> None:
     rig = DisplayRig(640, 480)
     page(rig, 1)

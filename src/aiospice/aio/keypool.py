@@ -39,6 +39,11 @@ class KeyPool:
         """Keys that are ready."""
         return len(self._keys)
 
+    @property
+    def full(self) -> bool:
+        """All keys that are kept ready are there, and none is being made."""
+        return not self._busy and len(self._keys) >= self._ready
+
     def start(self) -> None:
         """Begin to make keys."""
         if self._busy or self._closed or len(self._keys) >= self._ready + len(self._waiting):

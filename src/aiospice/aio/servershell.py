@@ -133,21 +133,23 @@ class ServerShell:
 
     def _turn(self) -> None:
         self._due = None
-        self.core.publish(self.now())
-        for effect in self.core.effects():
-            self._do(effect)
-        for number in self.core.wanting():
+        core = self.core
+        core.publish(self._loop.time())
+        if core._effects:
+            for effect in core.effects():
+                self._do(effect)
+        for number in core.wanting():
             wire = self._wires.get(number)
             if wire is not None:
                 self._pump(wire)
-        self._events.put(self.core.events())
-        self._events.deliver()
+        if core._events or self._events:
+            self._events.put(core.events())
+            self._events.deliver()
         if self._held and self._events.few:
             for wire in self._held:
                 wire.hold(False)
             self._held.clear()
         self.after_turn()
-        core = self.core
         if core._effects or core._events or core._wanting or self._events:
             self.turn()
         else:

@@ -1,8 +1,10 @@
 """``python -m aiospice.proof.frameserver``: our server, whose guest shows a film.
 
 The same orders and options as ``native/frameserver.c``, so that the two can be measured side by
-side: ``frame N`` and ``quit`` on standard input; ``ready`` on standard output. ``--profile FILE``
-writes what cProfile saw of the loop's thread from the first frame on, in CPU seconds.
+side: ``frame N`` and ``quit`` on standard input; ``ready`` on standard output. One more order is
+``settle``: it is answered by ``settled`` once nothing is made ahead any more (keys for tickets).
+``--profile FILE`` writes what cProfile saw of the loop's thread from the first frame on, in CPU
+seconds.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from aiospice.proof.film import Film
 from aiospice.server.guest import Guest
 
 if TYPE_CHECKING:
+    from aiospice.aio.keypool import KeyPool
     from aiospice.server.guest import Host
 
 __all__ = ["FilmGuest", "main"]
@@ -47,6 +50,12 @@ class FilmGuest(Guest):
             display.update(x, y, width, height)
 
 
+async def _settle(keys: KeyPool) -> None:
+    while not keys.full:
+        await asyncio.sleep(0.01)
+    print("settled", flush=True)
+
+
 async def main(arguments: list[str]) -> None:
     """Serve until told to quit, as `aiospice serve` does."""
     keep_memory()
@@ -66,6 +75,7 @@ async def main(arguments: list[str]) -> None:
 
         profile = cProfile.Profile(time.thread_time)
     pending = bytearray()
+    settling: set[asyncio.Task[None]] = set()
 
     def on_order() -> None:
         data = os.read(sys.stdin.fileno(), 4096)
@@ -78,14 +88,17 @@ async def main(arguments: list[str]) -> None:
                 guest.show(int(number))
                 if profile is not None and int(number) == 1:
                     profile.enable()
+            elif word == b"settle":
+                settling.add(loop.create_task(_settle(server._shell.keys)))
             elif word == b"quit":
                 quit.set()
         if not data:
             quit.set()
 
     settings = {name: getattr(options, name) for name in ("compression", "video", "lossy")}
-    async with aiospice.serve(guest, port=options.port, **settings):
-        asyncio.get_running_loop().add_reader(sys.stdin.fileno(), on_order)
+    loop = asyncio.get_running_loop()
+    async with aiospice.serve(guest, port=options.port, **settings) as server:
+        loop.add_reader(sys.stdin.fileno(), on_order)
         print("ready", flush=True)
         await quit.wait()
     if profile is not None:

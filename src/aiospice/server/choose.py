@@ -26,7 +26,9 @@ _LEAST, _LEAST_LOSSY = 54, 1 << 10
 #: JPEG qualities, by how many times the line is narrower than `aiospice.server.line.THIN`.
 _QUALITY = 85
 
-_NAMES = {
+_RAW, _LZ, _LZ4, _QUIC = Method(RAW), Method(LZ), Method(LZ4), Method(QUIC)
+
+_NAMES: dict[int, str] = {
     ImageCompression.OFF: "off",
     ImageCompression.AUTO_GLZ: "auto_glz",
     ImageCompression.AUTO_LZ: "auto_lz",
@@ -53,7 +55,7 @@ class Wish(NamedTuple):
     @staticmethod
     def named(compression: int, otherwise: str) -> str:
         """The name of what a client asks for (`ImageCompression`); INVALID: the server's choice."""
-        return _NAMES.get(ImageCompression(compression), otherwise)
+        return _NAMES.get(compression, otherwise)
 
 
 def quality_for(rate: float | None) -> int:
@@ -66,18 +68,16 @@ def quality_for(rate: float | None) -> int:
 def choose(picture: Picture, wish: Wish, rate: float | None, *, exact: bool = False) -> Method:
     """The method for a picture; ``exact``: nothing may be lost."""
     name = wish.compression
-    if picture.size < _LEAST:
-        return Method(RAW)
-    lossy = wish.lossy == "always" or (wish.lossy == "auto" and wish.thin)
-    large = picture.size >= _LEAST_LOSSY
-    if lossy and not exact and picture.picture and not picture.alpha and large and name != "off":
-        return Method(JPEG, quality_for(rate))
-    if name == "off":
-        return Method(RAW)
+    if picture.size < _LEAST or name == "off":
+        return _RAW
+    if not exact and wish.lossy != "never" and (wish.thin or wish.lossy == "always"):
+        large = picture.size >= _LEAST_LOSSY
+        if large and not picture.alpha and picture.picture:
+            return Method(JPEG, quality_for(rate))
     if name == "lz4" or not quic.compiled():
-        return Method(LZ4 if wish.lz4 else RAW if name != "lz4" else LZ)
-    if name == "quic" or (picture.picture and name.startswith("auto")):
-        return Method(QUIC)
+        return _LZ4 if wish.lz4 else _RAW if name != "lz4" else _LZ
+    if name == "quic" or (name.startswith("auto") and picture.picture):
+        return _QUIC
     if wish.glz and (name in ("glz", "auto_glz") or (wish.thin and name == "auto")):
         return Method(ZLIB_GLZ if wish.thin else GLZ)
-    return Method(LZ)
+    return _LZ

@@ -1,9 +1,8 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
 """The loops that look at pixels to find the cheapest message: compiled where possible.
 
-What has changed (`mark`, `tighten`), whether it is one colour (`solid`), whether it is a picture
-or a drawing (`count_steps`), where it has been before (`trace`, `moved`), and numbers by which
-equal images are known again (`hash_rows`).
+What has changed (`mark`, `tighten`), whether it is one colour (`solid`), and where it has been
+before (`trace`, `moved`). What becomes of it is in `aiospice.server.shots`.
 
 Pixels are words of 32 bits in a view of such words; a box is given by left, top, right and bottom,
 the last two exclusive, and rows are ``width`` words apart. ``mask`` has the bits that count: the
@@ -20,14 +19,15 @@ try:
 except ImportError:
     from aiospice import _cython as cython
 
+if cython.compiled:
+    from cython.cimports.libc.string import memcmp
+
 __all__ = [
     "ALL",
     "ANCHOR",
     "COLOUR",
     "TILE",
     "age",
-    "count_steps",
-    "hash_rows",
     "mark",
     "moved",
     "solid",
@@ -44,13 +44,10 @@ ANCHOR = 16
 COLOUR = 0x00FFFFFF if sys.byteorder == "little" else 0xFFFFFF00
 ALL = 0xFFFFFFFF
 
-_BITS = (1 << 64) - 1
-if cython.compiled:
-    _FACTOR = cython.declare(cython.ulonglong, 0x9E3779B97F4A7C15)
-    _START = cython.declare(cython.ulonglong, 0x243F6A8885A308D3)
+if cython.compiled:  # noqa: SIM108 - a declaration is a statement
     _ROLL = cython.declare(cython.uint, 0x01000193)
 else:
-    _FACTOR, _START, _ROLL = 0x9E3779B97F4A7C15, 0x243F6A8885A308D3, 0x01000193
+    _ROLL = 0x01000193
 
 
 def _prove(pixels, width, left, top, right, bottom):
@@ -59,6 +56,48 @@ def _prove(pixels, width, left, top, right, bottom):
         raise IndexError(f"a box from {left}, {top} to {right}, {bottom} in rows of {width} pixels")
     if bottom * width > len(pixels):
         raise IndexError(f"{bottom} rows of {width} pixels in {len(pixels)}")
+
+
+@cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
+@cython.locals(
+    one="const unsigned int[::1]",
+    other="const unsigned int[::1]",
+    at=cython.Py_ssize_t,
+    to=cython.Py_ssize_t,
+    count=cython.Py_ssize_t,
+)
+@cython.returns(cython.bint)
+def _equal(one, at, other, to, count):
+    """Whether ``count`` words (1 or more) are the same in both; the C library is quick at that."""
+    if cython.compiled:
+        return memcmp(cython.address(one[at]), cython.address(other[to]), 4 * count) == 0
+    return one[at : at + count] == other[to : to + count]
+
+
+@cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
+@cython.locals(
+    one="const unsigned int[::1]",
+    other="const unsigned int[::1]",
+    at=cython.Py_ssize_t,
+    to=cython.Py_ssize_t,
+    count=cython.Py_ssize_t,
+    mask=cython.uint,
+    z=cython.Py_ssize_t,
+    differs=cython.uint,
+)
+@cython.returns(cython.bint)
+def _alike(one, at, other, to, count, mask):
+    """Whether ``count`` pixels are the same but for bits that don't count."""
+    differs = 0
+    for z in range(count):
+        differs |= one[at + z] ^ other[to + z]
+    return (differs & mask) == 0
 
 
 @cython.locals(
@@ -78,9 +117,7 @@ def _prove(pixels, width, left, top, right, bottom):
     tile=cython.Py_ssize_t,
     row=cython.Py_ssize_t,
     line=cython.Py_ssize_t,
-    differs=cython.uint,
     found=cython.Py_ssize_t,
-    z=cython.Py_ssize_t,
 )
 def mark(old, new, width, left, top, right, bottom, mask, grid):
     """Set to 1 the bytes of ``grid`` whose tiles differ within the box; tell how many it were.
@@ -96,9 +133,13 @@ def mark(old, new, width, left, top, right, bottom, mask, grid):
     other = new
     marks = grid
     found = 0
+    if left == right:
+        return 0
     with cython.nogil:
         for y in range(top, bottom):
             row = y * width
+            if _equal(one, row + left, other, row + left, right - left):
+                continue
             line = (y >> 4) * columns
             x = left
             while x < right:
@@ -106,18 +147,9 @@ def mark(old, new, width, left, top, right, bottom, mask, grid):
                 end = (x & ~15) + 16
                 if end > right:
                     end = right
-                if not marks[tile]:
-                    differs = 0
-                    if end - x == 16:
-                        for z in range(row + x, row + x + 16):
-                            differs |= one[z] ^ other[z]
-                    else:
-                        while x < end:
-                            differs |= one[row + x] ^ other[row + x]
-                            x += 1
-                    if differs & mask:
-                        marks[tile] = 1
-                        found += 1
+                if not marks[tile] and not _alike(one, row + x, other, row + x, end - x, mask):
+                    marks[tile] = 1
+                    found += 1
                 x = end
     return found
 
@@ -138,6 +170,7 @@ def mark(old, new, width, left, top, right, bottom, mask, grid):
     last=cython.Py_ssize_t,
     above=cython.Py_ssize_t,
     below=cython.Py_ssize_t,
+    across=cython.Py_ssize_t,
 )
 def tighten(old, new, width, left, top, right, bottom, mask):
     """The smallest box around what differs within the box, None where nothing does."""
@@ -149,12 +182,23 @@ def tighten(old, new, width, left, top, right, bottom, mask):
     last = left
     above = top
     below = bottom
+    across = right - left
+    if across == 0:
+        return None
     with cython.nogil:
-        while above < below and not _row_differs(one, other, above * width, left, right, mask):
+        while above < below:
+            row = above * width + left
+            if not _equal(one, row, other, row, across) and not _alike(
+                one, row, other, row, across, mask
+            ):
+                break
             above += 1
-        while below > above and not _row_differs(
-            one, other, (below - 1) * width, left, right, mask
-        ):
+        while below > above:
+            row = (below - 1) * width + left
+            if not _equal(one, row, other, row, across) and not _alike(
+                one, row, other, row, across, mask
+            ):
+                break
             below -= 1
         for y in range(above, below):
             row = y * width
@@ -167,28 +211,6 @@ def tighten(old, new, width, left, top, right, bottom, mask):
                 x -= 1
             last = x
     return None if above == below else (first, above, last, below)
-
-
-@cython.cfunc
-@cython.inline
-@cython.nogil
-@cython.exceptval(check=False)
-@cython.locals(
-    one="const unsigned int[::1]",
-    other="const unsigned int[::1]",
-    row=cython.Py_ssize_t,
-    left=cython.Py_ssize_t,
-    right=cython.Py_ssize_t,
-    mask=cython.uint,
-    x=cython.Py_ssize_t,
-    differs=cython.uint,
-)
-@cython.returns(cython.bint)
-def _row_differs(one, other, row, left, right, mask):
-    differs = 0
-    for x in range(left, right):
-        differs |= one[row + x] ^ other[row + x]
-    return (differs & mask) != 0
 
 
 @cython.locals(
@@ -221,130 +243,6 @@ def solid(pixels, width, left, top, right, bottom, mask):
             if differs & mask:
                 break
     return -1 if differs & mask else colour
-
-
-@cython.cfunc
-@cython.inline
-@cython.nogil
-@cython.exceptval(check=False)
-@cython.locals(
-    one=cython.uint, other=cython.uint, a=cython.int, b=cython.int, c=cython.int, most=cython.int
-)
-@cython.returns(cython.int)
-def _step(one, other):
-    """The largest difference of two colours' channels."""
-    a = (one & 255) - (other & 255)
-    b = (one >> 8 & 255) - (other >> 8 & 255)
-    c = (one >> 16 & 255) - (other >> 16 & 255)
-    if a < 0:
-        a = -a
-    if b < 0:
-        b = -b
-    if c < 0:
-        c = -c
-    most = a if a > b else b
-    return c if c > most else most
-
-
-@cython.locals(
-    words="const unsigned int[::1]",
-    width=cython.Py_ssize_t,
-    left=cython.Py_ssize_t,
-    top=cython.Py_ssize_t,
-    right=cython.Py_ssize_t,
-    bottom=cython.Py_ssize_t,
-    every=cython.Py_ssize_t,
-    x=cython.Py_ssize_t,
-    y=cython.Py_ssize_t,
-    row=cython.Py_ssize_t,
-    step=cython.int,
-    same=cython.Py_ssize_t,
-    small=cython.Py_ssize_t,
-    large=cython.Py_ssize_t,
-)
-def count_steps(pixels, width, left, top, right, bottom, every):
-    """How many neighbours in a row are the same colour, nearly the same, and another one.
-
-    Every ``every``-th row is looked at. Nearly: no channel differs by more than 16.
-    """
-    _prove(pixels, width, left, top, right, bottom)
-    if every < 1:
-        raise ValueError(f"every {every}th row")
-    words = pixels
-    same = 0
-    small = 0
-    large = 0
-    y = top
-    with cython.nogil:
-        while y < bottom:
-            row = y * width
-            for x in range(left + 1, right):
-                step = _step(words[row + x], words[row + x - 1])
-                if step == 0:
-                    same += 1
-                elif step <= 16:
-                    small += 1
-                else:
-                    large += 1
-            y += every
-    return same, small, large
-
-
-@cython.locals(
-    words="const unsigned int[::1]",
-    out="unsigned long long[::1]",
-    width=cython.Py_ssize_t,
-    left=cython.Py_ssize_t,
-    top=cython.Py_ssize_t,
-    right=cython.Py_ssize_t,
-    bottom=cython.Py_ssize_t,
-    mask=cython.uint,
-    x=cython.Py_ssize_t,
-    y=cython.Py_ssize_t,
-    row=cython.Py_ssize_t,
-    a=cython.ulonglong,
-    b=cython.ulonglong,
-    c=cython.ulonglong,
-    d=cython.ulonglong,
-    total=cython.ulonglong,
-)
-def hash_rows(pixels, width, left, top, right, bottom, mask):
-    """A number of 64 bits for the pixels in the box, its width and its height."""
-    _prove(pixels, width, left, top, right, bottom)
-    words = pixels
-    total = (_START ^ (right - left)) * _FACTOR & _BITS
-    with cython.nogil:
-        for y in range(top, bottom):
-            row = y * width
-            a = total
-            b = total ^ 0x5555
-            c = total ^ 0x2AAA0000
-            d = total ^ 0x33330000
-            x = left
-            while x + 4 <= right:
-                a = _mix(a, words[row + x] & mask)
-                b = _mix(b, words[row + x + 1] & mask)
-                c = _mix(c, words[row + x + 2] & mask)
-                d = _mix(d, words[row + x + 3] & mask)
-                x += 4
-            while x < right:
-                a = _mix(a, words[row + x] & mask)
-                x += 1
-            total = _mix(_mix(_mix(a, b), c), d)
-    return total
-
-
-@cython.cfunc
-@cython.inline
-@cython.nogil
-@cython.exceptval(check=False)
-@cython.locals(state=cython.ulonglong, word=cython.ulonglong)
-@cython.returns(cython.ulonglong)
-def _mix(state, word):
-    state = (state ^ word) * _FACTOR
-    if not cython.compiled:
-        state &= _BITS
-    return state ^ state >> 29
 
 
 @cython.cfunc
@@ -387,6 +285,7 @@ def _anchor(words, at, mask):
     row=cython.Py_ssize_t,
     z=cython.Py_ssize_t,
     across=cython.Py_ssize_t,
+    band=cython.Py_ssize_t,
     down=cython.Py_ssize_t,
     wanted=cython.Py_ssize_t,
     anchors=cython.Py_ssize_t,
@@ -424,8 +323,13 @@ def trace(old, new, width, left, top, right, bottom, mask, places, hits, slots):
         while (bottom - top) // (down * 2) * ((right - left) // 32) >= wanted:
             down *= 2
         across = 16
-        y = top + down // 2
-        while y < bottom and anchors < wanted:
+        band = 0
+        while top + band * down < bottom and anchors < wanted:
+            # Elsewhere in each band, or lines of text as far apart would lie between all of them.
+            y = top + band * down + (band * 5 + down // 2) % down
+            band += 1
+            if y >= bottom:
+                y = bottom - 1
             row = y * width
             x = left + (y * 7 & 15)
             while x + 16 <= right and anchors < wanted:
@@ -444,7 +348,6 @@ def trace(old, new, width, left, top, right, bottom, mask, places, hits, slots):
                         anchors += 1
                         x += 32
                 x += across
-            y += down
     found = _search(one, width, left, top, right, bottom, mask, table, keys, result, anchors)
     return anchors, found
 
@@ -583,7 +486,6 @@ def _search(pixels, width, left, top, right, bottom, mask, slots, wanted, hits, 
     columns=cython.Py_ssize_t,
     end=cython.Py_ssize_t,
     tile=cython.Py_ssize_t,
-    differs=cython.uint,
 )
 def moved(old, new, width, left, top, right, bottom, dx, dy, mask, grid):
     """Set to 1 the tiles of a box whose new pixels aren't the old ones at ``-dx``, ``-dy``.
@@ -599,10 +501,14 @@ def moved(old, new, width, left, top, right, bottom, dx, dy, mask, grid):
     one = old
     other = new
     marks = grid
+    if left == right:
+        return
     with cython.nogil:
         for y in range(top, bottom):
             row = y * width
             source = (y - dy) * width - dx
+            if _equal(one, source + left, other, row + left, right - left):
+                continue
             line = ((y - top) >> 4) * columns
             x = left
             while x < right:
@@ -610,13 +516,8 @@ def moved(old, new, width, left, top, right, bottom, dx, dy, mask, grid):
                 end = x + 16
                 if end > right:
                     end = right
-                if not marks[tile]:
-                    differs = 0
-                    while x < end:
-                        differs |= one[source + x] ^ other[row + x]
-                        x += 1
-                    if differs & mask:
-                        marks[tile] = 1
+                if not marks[tile] and not _alike(one, source + x, other, row + x, end - x, mask):
+                    marks[tile] = 1
                 x = end
 
 

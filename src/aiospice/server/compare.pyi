@@ -34,12 +34,6 @@ def tighten(
 def solid(
     pixels: Words, width: int, left: int, top: int, right: int, bottom: int, mask: int
 ) -> int: ...
-def count_steps(
-    pixels: Words, width: int, left: int, top: int, right: int, bottom: int, every: int
-) -> tuple[int, int, int]: ...
-def hash_rows(
-    pixels: Words, width: int, left: int, top: int, right: int, bottom: int, mask: int
-) -> int: ...
 def trace(
     old: Words,
     new: Words,

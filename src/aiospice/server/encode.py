@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from aiospice.codecs import quic
 from aiospice.errors import AiospiceError, MissingProgram
-from aiospice.server import compare
+from aiospice.server import shots
 from aiospice.server.region import Box, size
 from aiospice.wire.images import BitmapFormat, ImageType
 
@@ -155,7 +155,7 @@ def is_picture(words: memoryview, width: int, box: Box) -> bool:
     """
     height = box[3] - box[1]
     every = _EVERY if height > 2 * _EVERY else 1
-    same, small, large = compare.count_steps(words, width, *box, every)
+    same, small, large = shots.count_steps(words, width, *box, every)
     total = same + small + large
     return bool((small > 2 * large and 50 * small > total) or 4 * same < total)
 
@@ -163,7 +163,7 @@ def is_picture(words: memoryview, width: int, box: Box) -> bool:
 class Picture:
     """A copy of the pixels of a box, to be sent to clients."""
 
-    __slots__ = ("alpha", "box", "forms", "id", "picture", "pixels", "surface")
+    __slots__ = ("_picture", "alpha", "box", "forms", "id", "pixels", "size", "surface")
 
     def __init__(
         self,
@@ -172,17 +172,18 @@ class Picture:
         pixels: bytes | bytearray,
         alpha: bool,
         id: int,
-        picture: bool,
+        picture: bool | None = None,
     ) -> None:
         self.surface = surface
         self.box = box
+        #: How many pixels.
+        self.size = size(box)
         #: Rows of four bytes a pixel with nothing between them.
         self.pixels = pixels
         self.alpha = alpha
         #: A number of 63 bits that equal pixels have, and others haven't.
         self.id = id
-        #: It is a photo or the like.
-        self.picture = picture
+        self._picture = picture
         #: What it is packed as; None while that is worked at.
         self.forms: dict[Method, Encoded | None] = {}
 
@@ -197,9 +198,12 @@ class Picture:
         return self.box[3] - self.box[1]
 
     @property
-    def size(self) -> int:
-        """How many pixels."""
-        return size(self.box)
+    def picture(self) -> bool:
+        """Whether it is a photo or the like."""
+        if self._picture is None:
+            words, width = memoryview(self.pixels).cast("I"), self.width
+            self._picture = is_picture(words, width, (0, 0, width, self.height))
+        return self._picture
 
     def job(self, method: Method) -> EncodeJob:
         """The work of packing it so."""

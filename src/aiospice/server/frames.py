@@ -17,10 +17,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from aiospice.errors import LocalError
-from aiospice.server import compare
+from aiospice.server import compare, shots
 from aiospice.server.compare import TILE
-from aiospice.server.encode import Picture, is_picture
-from aiospice.server.moves import find_move, rectangles
+from aiospice.server.encode import Picture
+from aiospice.server.moves import LEAST_PIXELS, find_move, rectangles
 from aiospice.server.operations import (
     Change,
     Copy,
@@ -49,9 +49,11 @@ MAX_SURFACES = 1024
 SURFACE_BYTES = 1 << 30
 #: What the guest may tell of how it drew between two publications; the rest is only damage.
 _MAX_HINTS = 128
-#: Publications in a row without anything moved, after which it is looked for more rarely.
+#: Searches in a part of a surface that found nothing moved, after which there are fewer.
 _PATIENCE = 4
 _RARELY = 8
+#: Parts of a surface of which that is remembered.
+_PARTS = 64
 
 
 class Head(NamedTuple):
@@ -408,7 +410,7 @@ class Display:
         if found is None:
             if sum(size(box) for _, box in self._shots) > 1 << 21:
                 self._shots.clear()
-            found = self._shots[key] = self._image(surface, box)
+            found = self._shots[key] = self._image(surface, box, publish=False)
         return found
 
     def one_colour(self, surface: Surface, box: Box) -> Fill | None:
@@ -511,12 +513,10 @@ class Display:
         tight = compare.tighten(old, new, surface.width, *box, surface.mask)
         if tight is None:
             return
-        if moves and self._search(surface):
+        if moves and size(tight) >= LEAST_PIXELS and self._search(surface, tight):
             move = find_move(old, new, surface.width, tight, surface.mask)
-            if move is None:
-                surface.misses += 1
-            else:
-                surface.misses = 0
+            self._searched(surface, tight, move is not None)
+            if move is not None:
                 self._moved(surface, Copy(surface.id, *move), operations)
                 grid, columns = self._differences(surface, [tight])
                 for tiles in rectangles(grid, columns):
@@ -526,9 +526,20 @@ class Display:
                 return
         self._paint(surface, tight, operations, wanted)
 
-    def _search(self, surface: Surface) -> bool:
+    def _search(self, surface: Surface, box: Box) -> bool:
         """Whether it is worth while to look for what has moved."""
-        return surface.misses < _PATIENCE or self._turn % _RARELY == 0
+        misses = surface.misses.get(_part(box), 0)
+        return misses < _PATIENCE or self._turn % _RARELY == 0
+
+    def _searched(self, surface: Surface, box: Box, found: bool) -> None:
+        """Note what came of it: a picture that changes moves nowhere, a page beside it may."""
+        part = _part(box)
+        if found:
+            surface.misses.pop(part, None)
+            return
+        if len(surface.misses) >= _PARTS and part not in surface.misses:
+            surface.misses.clear()
+        surface.misses[part] = surface.misses.get(part, 0) + 1
 
     def _moved(self, surface: Surface, copy: Copy, operations: list[Operation]) -> None:
         assert surface.shadow is not None
@@ -541,27 +552,29 @@ class Display:
 
     def _paint(self, surface: Surface, box: Box, operations: list[Operation], wanted: bool) -> None:
         """Publish the pixels of a box."""
-        surface.accept(box)
         if not wanted:
+            surface.accept(box)
             operations.append(Change(surface.id, box))
             return
-        whole = self.one_colour(surface, box)
-        if whole is not None:
-            operations.append(whole)
+        _, new = surface.words()
+        colour = compare.solid(new, surface.width, *box, surface.mask)
+        if colour >= 0:
+            surface.accept(box)
+            operations.append(Fill(surface.id, box, colour))
         else:
-            operations += [self._image(surface, strip) for strip in strips(box)]
+            operations += [self._image(surface, strip, publish=True) for strip in strips(box)]
 
-    def _image(self, surface: Surface, box: Box) -> Fill | Picture:
-        """The published pixels of a box, as an operation."""
-        one = self.one_colour(surface, box)
-        if one is not None:
-            return one
-        old, _ = surface.words()
-        width, mask = surface.width, surface.mask
-        pixels = surface.tight(box)
-        id = compare.hash_rows(old, width, *box, mask) ^ surface.alpha
-        photo = is_picture(old, width, box)
-        return Picture(surface.id, box, pixels, surface.alpha, id, photo)
+    def _image(self, surface: Surface, box: Box, *, publish: bool) -> Fill | Picture:
+        """The pixels of a box as an operation: those that are published, or will be by this."""
+        old, new = surface.words()
+        if publish:
+            found = shots.grab(new, old, surface.width, *box, surface.mask)
+        else:
+            found = shots.grab(old, None, surface.width, *box, surface.mask)
+        pixels, id, colour = found
+        if colour >= 0:
+            return Fill(surface.id, box, colour)
+        return Picture(surface.id, box, pixels, surface.alpha, id ^ surface.alpha)
 
 
 def _surface(hint: Operation) -> int:
@@ -574,6 +587,11 @@ def _uses(hint: Operation, id: int) -> bool:
 
 def _moved(box: Box, dx: int, dy: int) -> Box:
     return (box[0] + dx, box[1] + dy, box[2] + dx, box[3] + dy)
+
+
+def _part(box: Box) -> Box:
+    """The part of a surface that a box is in, roughly."""
+    return (box[0] >> 5, box[1] >> 5, box[2] >> 5, box[3] >> 5)
 
 
 def _scaled(box: Box) -> Box:

@@ -133,6 +133,9 @@ class Held(Sending):
         self._last_job = 0
         self._inline = 0
         self._hurry = False
+        #: What was asked for when an image was last chosen for, and what follows from it.
+        self._asked: tuple[int, bool, bool] | None = None
+        self._wish = Wish()
         self._refine_at: float | None = None
         #: On a target: what has happened since the machine came, until the client does.
         self.arrival: Arrival | None = None
@@ -200,6 +203,8 @@ class Held(Sending):
         """When `wake` wants to be called."""
         if self._hurry:
             return self._now
+        if self.display.videos is None:
+            return self._refine_at
         times = (self._refine_at, self.streams.next_wake(), self.display.next_wake())
         return min((time for time in times if time is not None), default=None)
 
@@ -290,9 +295,11 @@ class Held(Sending):
         self.pump(now)
 
     def _queued_pixels(self) -> int:
-        return sum(
-            item.operation.size for item in self.queue if isinstance(item.operation, Picture)
-        )
+        pixels = 0
+        for item in self.queue:
+            if isinstance(item.operation, Picture):
+                pixels += item.operation.size
+        return pixels
 
     def _follow(self, operation: Operation, room: int) -> int:
         """Queue an operation; gives the pixels that are to be packed for it."""
@@ -406,26 +413,19 @@ class Held(Sending):
         line.sent(channel, now)
         self._inline = _INLINE
         self._hurry = False
-        if self._idle:
-            return
-        while self._room():
+        while not self._idle() and self._room():
             if not self._step():
                 self._look_ahead()
                 break
             line.sent(channel, now)
 
-    @property
     def _idle(self) -> bool:
         """The client has all there is, which is soon told: so it is most often asked."""
-        return (
-            not self.queue
-            and self._marked
-            and not self._state_due
-            and not self.curtain.drawn
-            and not self.streams.playing
-            and self.display.videos is None
-            and not any(plane.dirty or plane.lossy for plane in self.planes.values())
-        )
+        if self.queue or not self._marked or self._state_due or self.curtain.drawn:
+            return False
+        if self.streams.playing or self.display.videos is not None:
+            return False
+        return not any(plane.dirty or plane.lossy for plane in self.planes.values())
 
     def _step(self) -> bool:
         """Send one thing; False when there is nothing that can be sent."""
@@ -556,15 +556,17 @@ class Held(Sending):
 
     def _method(self, item: Item, picture: Picture) -> Method:
         can_glz = self.caches.glz(self.display.id, picture.size)
-        wish = Wish(
-            Wish.named(self.channel.compression, self.config.compression),
-            self.config.lossy,
-            self.channel.can(DisplayCap.LZ4_COMPRESSION),
-            self.thin,
-            can_glz,
-        )
+        asked = (self.channel.compression, self.thin, can_glz)
+        if self._asked != asked:
+            self._asked = asked
+            self._wish = Wish(
+                Wish.named(asked[0], self.config.compression),
+                self.config.lossy,
+                self.channel.can(DisplayCap.LZ4_COMPRESSION),
+                *asked[1:],
+            )
         exact = item.exact or picture.surface != 0  # what is drawn from later is never rough
-        return choose(picture, wish, self.line.rate, exact=exact)
+        return choose(picture, self._wish, self.line.rate, exact=exact)
 
     def _begin_packing(self, item: Item, picture: Picture, method: Method) -> None:
         """See to it that an image is packed; it will be sent, whatever comes."""

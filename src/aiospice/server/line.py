@@ -79,7 +79,7 @@ class Line:
         if self._probe is None:
             if self.left - self.arrived >= self._probe_bytes:
                 self._ping(channel, now)
-        elif self._probe[0] not in channel.pings:  # forgotten: it is not answered
+        elif not channel.pinged(self._probe[0]):  # forgotten: it is not answered
             self._probe = None
 
     def ask(self, channel: DisplayServer, now: float) -> None:

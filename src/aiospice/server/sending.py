@@ -79,22 +79,17 @@ class Sending:
             if dropped is not None:
                 flags = ImageFlags.CACHE_ME
                 self._drop(dropped)
-        body = pack.draw_copy(
-            self._on(picture.surface),
-            picture.box,
-            key,
-            form.type,
-            flags,
-            form.data,
-            alpha=picture.alpha,
+        on = self._on(picture.surface)
+        head = pack.draw_copy(
+            on, picture.box, key, form.type, flags, form.data, alpha=picture.alpha
         )
-        self.channel.send_body(draw.DrawCopy.number, body)
+        self.channel.send_with(draw.DrawCopy.number, head, form.data)
 
     def _worth_keeping(self, picture: Picture, key: int) -> bool:
         if picture.size < _KEEP_LEAST or self.images.has(key) or self.caches.awaits_clearing:
             return False
         seen = self.images.seen(key)
-        return seen or (not picture.picture and picture.size <= _KEEP_AT_ONCE)
+        return seen or (picture.size <= _KEEP_AT_ONCE and not picture.picture)
 
     def _drop(self, keys: list[int]) -> None:
         if keys:
@@ -112,7 +107,7 @@ class Sending:
             smaller = zlib.deflate(data)
             if len(smaller) < len(data):
                 type, inflated, data = ZLIB_GLZ, len(data), smaller
-        body = pack.draw_copy(
+        head = pack.draw_copy(
             self._on(picture.surface),
             picture.box,
             self._key(picture),
@@ -121,4 +116,4 @@ class Sending:
             data,
             inflated=inflated,
         )
-        self.channel.send_body(draw.DrawCopy.number, body)
+        self.channel.send_with(draw.DrawCopy.number, head, data)

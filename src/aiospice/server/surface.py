@@ -63,8 +63,8 @@ class Surface:
         self.dirty: set[int] | None = None
         #: Nothing of it has been published yet.
         self.fresh = False
-        #: How often in a row nothing was found that had moved.
-        self.misses = 0
+        #: How often in a row nothing was found that had moved, by the part where it was looked for.
+        self.misses: dict[Box, int] = {}
 
     @property
     def whole(self) -> Box:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from aiospice.channels.base import Key
 from aiospice.channels.events import Event
 from aiospice.channels.framing import Framing
-from aiospice.channels.server.base import ServerChannel
+from aiospice.channels.server.base import ServerChannel, ServerPhase
 from aiospice.errors import RemoteProtocolError
 from aiospice.wire import display
 from aiospice.wire.caps import DisplayCap, has
-from aiospice.wire.header import FULL, MINI
+from aiospice.wire.header import FULL, MINI, pack_header
 from aiospice.wire.images import ImageCompression
+
+if TYPE_CHECKING:
+    from collections import deque
 
 __all__ = [
     "DisplayReady",
@@ -57,6 +60,8 @@ class DisplayServer(ServerChannel):
 
     def __init__(self, key: Key, framing: Framing, client_caps: tuple[int, ...] = ()) -> None:
         super().__init__(key, framing, client_caps)
+        #: A body is bytes, or a list of such that are joined when they leave.
+        self._queue: deque[tuple[int, Any]]
         #: What the client began with, None before that.
         self.init: display.Init | None = None
         #: `ImageCompression` that the client asks for, INVALID: none.
@@ -72,13 +77,43 @@ class DisplayServer(ServerChannel):
         """Whether the client announced a capability of display channels."""
         return has(self.client_caps, capability)
 
-    @property
-    def pings(self) -> frozenset[int]:
-        """The pings that are still to be answered."""
-        return frozenset(self._pings)
+    def send_with(self, number: int, head: bytes, data: bytes | bytearray) -> None:
+        """Queue a message whose body has ``data`` at its end, which isn't copied here."""
+        if self.phase is ServerPhase.OPEN:
+            self._queue.append((number, [head, data]))
+            self.queued_bytes += len(head) + len(data)
 
-    def _left(self, number: int, body: bytes) -> None:
-        self.handed_out += len(body) + (MINI.size if self.framing.mini else FULL.size)
+    def take(self) -> bytes:
+        """The next message with its header, b"" if there is none; small ones come together."""
+        queue = self._queue
+        if not queue or self.phase is ServerPhase.CLOSED:
+            return b""
+        parts: list[bytes] = []
+        mini, together = self.framing.mini, self.together
+        bodies = count = 0
+        while queue and (bodies < together or not parts):
+            number, body = queue.popleft()
+            whole = isinstance(body, bytes)
+            size = len(body) if whole else len(body[0]) + len(body[1])
+            bodies += size
+            count += 1
+            self.serial += 1
+            if self.ack_window:
+                self._count(number)
+            parts.append(pack_header(mini, self.serial, number, size))
+            if whole:
+                parts.append(body)
+            else:
+                parts += body
+        self.queued_bytes -= bodies
+        self.handed_out += bodies + count * (MINI.size if mini else FULL.size)
+        if not queue:
+            self._asked = 0
+        return b"".join(parts)
+
+    def pinged(self, number: int) -> bool:
+        """Whether a ping is still to be answered."""
+        return number in self._pings
 
     def _ponged(self, id: int) -> None:
         self.answered.append((id, self._now))
