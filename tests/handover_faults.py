@@ -95,7 +95,7 @@ HOWS = {
     "silence": f"nothing more for {SILENCE:.0f} s",
     "death": "the process is gone, or the line with all connections",
 }
-POLICIES = (Policy.CARRY, Policy.CARRY_EARLY)
+POLICIES = (Policy.CARRY, Policy.CARRY_EARLY, Policy.DIRECT)
 CHANNELS = {1: "main", 2: "display", 3: "inputs", 4: "cursor", 10: "port"}
 
 
@@ -109,7 +109,7 @@ class Fault(NamedTuple):
 
 
 def faults(policy: Policy) -> Iterator[Fault]:
-    """All that can go wrong; of `CARRY_EARLY`, where it differs from `CARRY`."""
+    """All that can go wrong; of other policies, where they differ from `CARRY`."""
     if policy not in POLICIES:
         return
     for step, about in STEPS.items():
@@ -117,6 +117,8 @@ def faults(policy: Policy) -> Iterator[Fault]:
             early = kind == 2 and step in ("migrate", "data", "record")
             if policy is Policy.CARRY_EARLY and not early:
                 continue
+            if policy is Policy.DIRECT and step not in ("migrate", "mark", "close"):
+                continue  # there are no records on their way, and what comes before is the same
             for who in WHOS:
                 for how in HOWS:
                     yield Fault(step, (kind, 0), who, how)
@@ -171,6 +173,9 @@ class FaultyWorld(TwoServers):
 
     def _away(self, *names: str) -> bool:
         return bool(set(names) & (self.silent | self.gone))
+
+    def _peers(self) -> bool:
+        return not self._away(*self.nodes) and super()._peers()
 
     def _settle(self, node: Node) -> bool:
         return not self._away(node.name) and super()._settle(node)
@@ -242,6 +247,8 @@ class FaultyWorld(TwoServers):
     def kill(self, who: str) -> None:
         """It is gone for good."""
         self.gone.add(who)
+        if who in self.nodes:
+            self.unlink()
         for line in [each for each in self.lines if not self.carries(each)]:
             self.lines.remove(line)
             if who not in ("client", f"client-{line.node.name}"):
@@ -329,6 +336,8 @@ class FaultyWorld(TwoServers):
     def operate(self) -> None:
         """Move the machine, or call it off."""
         source, target = self["source"].core, self["target"].core
+        if self.has_link:
+            self.link("source", "target")
         target.expect_migration(self.anna.core.session_id, now=self.now)
         source.prepare_migration("target", 5900, policy=self.policy, now=self.now)
         self.run()
@@ -401,7 +410,7 @@ class FaultyWorld(TwoServers):
         if source.source.phase in (SourcePhase.CONNECTING, SourcePhase.READY):
             source.complete_migration(self.now)
             self._until(lambda: source.source.phase is SourcePhase.IDLE, 25)
-        if not self._away("source", "target"):
+        if not self._away("source", "target") and not self.has_link:
             self["target"].core.take_late_inputs(source.late_inputs(), self.now)
         self.run()
 
