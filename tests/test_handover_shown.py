@@ -168,3 +168,50 @@ def test_card_messages_come_once_and_in_order(policy: Policy) -> None:
         expected += DEVICE_HEADER.pack(CardMessage.APDU, 0, 70) + bytes([turn]) * 70
         expected += DEVICE_HEADER.pack(CardMessage.ATR, 0, 1) + bytes([turn])
     assert read == expected
+
+
+# -- images that clients keep ----------------------------------------------------------------------
+
+
+def sent(node: Node, client: WorldClient) -> int:
+    """Bytes that the display channels of a client were sent."""
+    session = node.core.sessions[client.core.session_id]
+    return sum(session.connections[2, number].sent_bytes for number in session.helds)
+
+
+@pytest.mark.parametrize(
+    ("policy", "linked"), [(Policy.CARRY, False), (Policy.CARRY, True), (Policy.DIRECT, True)]
+)
+def test_images_that_a_client_keeps_are_not_sent_again_where_the_servers_have_a_link(
+    policy: Policy, linked: bool
+) -> None:
+    world = TwoServers(two_screens, ServerConfig(compression="lz", lossy="never"), linked=linked)
+    world.policy = policy
+    anna = world.client()
+    here, there = world["source"], world["target"]
+
+    def cycle(node: Node, times: int) -> None:
+        for step in range(3 * times):
+            for number in range(2):
+                display = node.host.display(number)
+                display.pixels[20:60, 30:70] = photo(40, 40, 10.0 * (step % 3) + number)
+                display.update(30, 20, 40, 40)
+            world.wait(0.05)
+
+    cycle(here, 4)
+    check(world, here, anna)
+    helds = here.core.sessions[anna.core.session_id].helds.values()
+    kept = {id for held in helds for id, _ in held.images.kept()}
+    assert len(kept) == 6
+    world.move("source", "target")
+    check(world, there, anna)
+    before = sent(there, anna)
+    cycle(there, 1)
+    check(world, there, anna)
+    cost = sent(there, anna) - before
+    session = there.core.sessions[anna.core.session_id]
+    found = {id for held in session.helds.values() for id, _ in held.images.kept()}
+    assert (found >= kept) is linked
+    # Three pictures on each display: the client has them, or is sent them again.
+    assert cost < 6 * 120 if linked else cost > 6 * 2_000
+    assert session.caches.pixels == sum(held.images.pixels for held in session.helds.values())

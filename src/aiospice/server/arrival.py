@@ -155,6 +155,8 @@ class Arrival:
         self.base: dict[int, tuple[int, int]] = {}
         #: The machine has come; before, nothing is known of what a client shows.
         self.exact = False
+        #: The images that the client keeps, None if nobody has told.
+        self.kept: tuple[tuple[int, int], ...] | None = None
         #: Surfaces that are others by now.
         self.replaced: set[int] = set()
         self.rebase(exact=False)
@@ -209,7 +211,7 @@ def thaw(held: Held, record: DisplayRecord, now: float) -> None:
     )
     _check_siblings(held, record)
     held.arrival = None
-    _take_caches(held, record)
+    _take_caches(held, record, arrival.kept)
     _take_surfaces(held, record, arrival)
     channel = held.channel
     channel.serial = record.message_serial
@@ -218,7 +220,8 @@ def thaw(held: Held, record: DisplayRecord, now: float) -> None:
 
     channel.start_acks(ACK_WINDOW)
     held.line.began(channel, now)
-    _clear_cache(held, record)
+    if arrival.kept is None:
+        _clear_cache(held, record)
     channel.send(messages.InvalAllPalettes())
     held.started = True
     held._state_due = True
@@ -247,13 +250,20 @@ def _refuse(text: str, name: str, offset: int) -> DecodeError:
     return DecodeError(text, field=name, offset=offset, message="DisplayRecord")
 
 
-def _take_caches(held: Held, record: DisplayRecord) -> None:
+def _take_caches(
+    held: Held, record: DisplayRecord, kept: tuple[tuple[int, int], ...] | None
+) -> None:
     caches = held.caches
     first = caches.ids is None
     caches.ids = (record.pixmap_cache_id, record.glz_dict_id)
     caches.announced(record.pixmap_cache_size, record.glz_window_size)
-    if first:
+    if kept is not None:
+        if caches.pixels + sum(size for _, size in kept) > caches.limit:
+            raise _refuse("more images are kept than there is room for", "pixmap_cache_size", 18)
+        held.images.go_on(kept)
+    elif first:
         caches.awaits_clearing = True
+    if first:
         caches.go_on(record.glz_last_image_id)
     held.channel.init = messages.Init(
         pixmap_cache_id=record.pixmap_cache_id,

@@ -35,6 +35,7 @@ from aiospice.migration.source import SourceMigration, SourcePhase
 from aiospice.migration.target import EXPECT_SECONDS, RECORD_SECONDS, TargetMigration
 from aiospice.server.arrival import Arrival, clear_at_last, thaw, wait_for_clearing
 from aiospice.server.carried import LateInputs, MachineState, lower_devices, put_machine
+from aiospice.server.keptlist import LIST_MORE, split_kept
 from aiospice.server.machine import CursorState
 from aiospice.server.parting import Parting
 from aiospice.server.sealed import SEALED_MORE
@@ -250,7 +251,8 @@ class Arriving(Parting):
 
     def _expect(self, channel: ServerChannel) -> None:
         sealed = self.peer.key is not None and self.peer.role == "target"
-        channel.expect_record(SEALED_MORE if sealed else 0)
+        more = SEALED_MORE + (LIST_MORE if channel.key[0] == 2 else 0)
+        channel.expect_record(more if sealed else 0)
         channel.by_link = sealed
 
     def _await_record(self, session: ServerSession, channel: ServerChannel) -> None:
@@ -330,6 +332,11 @@ class Arriving(Parting):
         try:
             if sealed:
                 data = self._unsealed(session.id, channel.key, data)
+            if channel.by_link and channel.key[0] == 2:
+                data, kept = split_kept(data)
+                arrival = session.helds[channel.key[1]].arrival
+                assert arrival is not None
+                arrival.kept = kept
             record = parse_record(channel.key[0], data)
             channel.unpark()
             self._restore(session, channel, record)
@@ -379,7 +386,7 @@ class Arriving(Parting):
         wishes = {} if self.carried is None else self.carried.wishes.get(session.id, {})
         if channel.key[1] in wishes:
             channel.compression, channel.video_codecs = wishes[channel.key[1]]
-        if record.pixmap_cache_freezer:
+        if record.pixmap_cache_freezer and session.caches.cleared_by is not None:
             for other in session.helds.values():
                 if other is not held and other.started:
                     wait_for_clearing(other)

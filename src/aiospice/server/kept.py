@@ -94,6 +94,17 @@ class ImageCache:
     def __len__(self) -> int:
         return len(self._sizes)
 
+    def kept(self) -> list[tuple[int, int]]:
+        """The images (number, pixels), the one that was used last at the end."""
+        return list(self._sizes.items())
+
+    def go_on(self, kept: tuple[tuple[int, int], ...]) -> None:
+        """The client comes from another server, for which it keeps these (`kept`)."""
+        self._sizes = dict(kept)
+        self._seen = dict.fromkeys(self._sizes)
+        self.pixels = sum(self._sizes.values())
+        self.caches.pixels += self.pixels
+
     def use(self, id: int) -> bool:
         """Whether the client has an image; it is used then."""
         size = self._sizes.pop(id, None)

@@ -43,6 +43,8 @@ from aiospice.server.carried import (
     put_devices_back,
     take_machine,
 )
+from aiospice.server.kept import MAX_IMAGES
+from aiospice.server.keptlist import LISTED, list_kept
 from aiospice.server.peering import Peering
 from aiospice.server.serving import Serving
 from aiospice.wire import main
@@ -357,6 +359,9 @@ class Leaving(Serving, Peering):
         """The record of a channel, None if it fails with that; ``told``: it isn't sent there."""
         try:
             data = self._record_of(session, channel, told=told).encode()
+            if channel.key[0] == 2 and self.peer.key is not None:
+                images = session.helds[channel.key[1]].images
+                data = list_kept(data, images, MAX_IMAGES if told else LISTED)
         except AiospiceError as error:
             channel.fail(error)
             self._channel_gone(session.connections[channel.key], error)
