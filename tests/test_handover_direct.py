@@ -15,6 +15,7 @@ from aiospice.migration.client import MigrationFinished
 from aiospice.migration.peer import Arrived, Late, LateEnd, Record
 from aiospice.migration.source import LEAVE_SECONDS, MoveFinished, Policy
 from aiospice.migration.target import RECORD_SECONDS
+from aiospice.server.config import ServerConfig
 from aiospice.server.events import ClientDisconnected, ServerChannelClosed
 from aiospice.server.guest import Host
 
@@ -180,6 +181,58 @@ def test_what_was_under_way_to_the_source_comes_before_what_is_sent_to_the_targe
     inputs = world["target"].core.sessions[anna.core.session_id].channels[3, 0]
     assert isinstance(inputs, InputsServer)
     assert list(inputs.keys_down) == keys
+
+
+def test_a_client_that_does_not_read_delays_nobody() -> None:
+    shared = ServerConfig(on_second_client="share")
+    world = TwoServers(
+        lambda host: host.display(0).resize(64, 48), shared, delay=TRIP, freezes=False
+    )
+    world.policy = Policy.DIRECT
+    anna, deaf = world.client(), world.client()
+    world.wait(1)
+    world.prepare("source", "target")
+    world.wait(1)
+    deaf.deaf.add(0)
+    world["source"].host.display(0).fill(0, 0, 64, 40, 0x123456)
+    world.carry("source", "target")
+    target = world["target"]
+    target.host.display(0).fill(0, 0, 64, 48, 0x00336699)
+    world["source"].core.complete_migration(world.now)
+
+    def seen() -> bool:
+        shown = target.host.display(0).pixels
+        return anna.core.screens[0].snapshot() == Picture(64, 48, shown.tobytes())
+
+    assert until(world, seen) == pytest.approx(1, abs=0.15)
+    world.wait(LEAVE_SECONDS + 1)
+    assert anna.core.session_id in target.core.sessions
+    assert not world["source"].core.sessions
+    assert [event.late for event in world["source"].seen(MoveFinished)] == [1]
+
+
+def test_sessions_whose_source_is_lost_between_records_are_ended_and_others_go_on() -> None:
+    shared = ServerConfig(on_second_client="share")
+    world = TwoServers(lambda host: host.display(0).resize(64, 48), shared, freezes=False)
+    world.policy = Policy.DIRECT
+    anna, bert = world.client(), world.client()
+    world.prepare("source", "target")
+    world.carry("source", "target")
+    target = world["target"].core
+    lost, take = bert.core.session_id, target.peer_in
+
+    def some(message: Any, now: float) -> None:
+        if getattr(message, "client", 0) != lost or getattr(message, "channel", ()) == (2, 0):
+            take(message, now)
+
+    target.peer_in = some  # type: ignore[method-assign]
+    world["source"].core.complete_migration(world.now)
+    world.run()
+    world.unlink()
+    world.wait(RECORD_SECONDS + 2)
+    assert set(target.sessions) == {anna.core.session_id}
+    ended = world["target"].seen(ClientDisconnected)
+    assert "the link to the source is lost" in ended[0].reason
 
 
 # -- what goes wrong -------------------------------------------------------------------------------

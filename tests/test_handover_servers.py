@@ -417,12 +417,14 @@ def test_a_display_that_leaves_early_is_not_asked_for_a_mark() -> None:
         check_screen(world, world["target"], anna)
 
 
-def test_several_clients_move_at_once() -> None:
+@WAYS
+def test_several_clients_move_at_once(policy: Policy, linked: bool) -> None:
     def shared(host: Host) -> None:
         host.display(0).resize(64, 48)
         host.sound(playback=True)
 
-    world = TwoServers(shared, ServerConfig(on_second_client="share"))
+    world = TwoServers(shared, ServerConfig(on_second_client="share"), linked=linked)
+    world.policy = policy
     clients = [world.client() for _ in range(5)]
     numbers = {client.core.session_id for client in clients}
     clients[0].channel(3).key_down(0x1E)
