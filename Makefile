@@ -16,9 +16,12 @@ COMPILED := $(VENV)/.compiled
 export PYTHON
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
-.PHONY: demo test lint bench fuzz fuzz-harnesses soak docs peers peers-wanted venv clean
+.PHONY: demo demo-qemu test lint bench fuzz fuzz-harnesses soak docs peers peers-wanted venv clean
 
-demo: venv peers-wanted
+demo: venv
+	$(BIN)/aiospice demo $(ARGS)
+
+demo-qemu: venv peers-wanted
 	$(BIN)/aiospice demo --guest qemu $(ARGS)
 
 test: venv peers-wanted

@@ -115,7 +115,7 @@ async def test_a_relay_to_nowhere_closes() -> None:
 async def test_without_qemu_the_demo_names_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rig, "PROGRAM", "no-such-qemu")
     with pytest.raises(MissingProgram, match="qemu-system-x86"):
-        await demo.run(out=io.StringIO(), err=io.StringIO())
+        await demo.run(guest="qemu", out=io.StringIO(), err=io.StringIO())
     with pytest.raises(MissingProgram, match="no guest 'x'"):
         await demo.run(guest="x")
 
@@ -123,7 +123,7 @@ async def test_without_qemu_the_demo_names_the_package(monkeypatch: pytest.Monke
 @pytest.mark.peers
 async def test_the_demo_loses_nothing_and_says_so() -> None:
     out, err = io.StringIO(), io.StringIO()
-    assert await demo.run(migrations=2, out=out, err=err) == 0
+    assert await demo.run(guest="qemu", migrations=2, out=out, err=err) == 0
     assert "2 of 2: seamless, paused for" in err.getvalue()
     assert "Not a byte was lost." in out.getvalue()
     assert "relay" in out.getvalue()
@@ -132,7 +132,7 @@ async def test_the_demo_loses_nothing_and_says_so() -> None:
 @pytest.mark.peers
 async def test_the_demo_tells_scripts_one_object_a_line() -> None:
     out, err = io.StringIO(), io.StringIO()
-    assert await demo.run(migrations=2, json=True, out=out, err=err) == 0
+    assert await demo.run(guest="qemu", migrations=2, json=True, out=out, err=err) == 0
     connected, one, two, report = (json.loads(line) for line in out.getvalue().splitlines())
     assert connected["event"] == "connected"
     assert "main:0" in connected["channels"]

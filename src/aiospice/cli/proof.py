@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 __all__ = ["arguments", "run"]
 
+POLICIES = ("carry", "carry-early", "direct", "hold")
+
 
 def arguments(verb: str, parser: ArgumentParser) -> None:
     """Add the options of one of the verbs."""
@@ -23,8 +25,13 @@ def arguments(verb: str, parser: ArgumentParser) -> None:
         parser.add_argument("--keep", metavar="DIR", help="keep recordings here, play them again")
         parser.add_argument("--paced", action="store_true", help="play them at their own pace")
         return
-    parser.add_argument("--guest", choices=("qemu",), default="qemu", help="what moves (qemu)")
-    parser.add_argument("--migrations", metavar="N", type=int, default=5, help="how often (5)")
+    parser.add_argument(
+        "--guest", choices=("demo", "qemu"), default="demo", help="what moves (demo)"
+    )
+    parser.add_argument(
+        "--policy", choices=POLICIES, help="how the session gets there; demo only (all in turn)"
+    )
+    parser.add_argument("--migrations", metavar="N", type=int, help="how often (10; qemu: 5)")
 
 
 def run(verb: str, args: Namespace) -> int | Awaitable[int]:
@@ -35,5 +42,6 @@ def run(verb: str, args: Namespace) -> int | Awaitable[int]:
         given = {name: value for name, value in options.items() if value is not None}
         status: int | Awaitable[int] = module.run(part=args.part, json=args.json, **given)
     else:
-        status = module.run(guest=args.guest, migrations=args.migrations, json=args.json)
+        options = {"guest": args.guest, "policy": args.policy, "migrations": args.migrations}
+        status = module.run(json=args.json, **options)
     return status

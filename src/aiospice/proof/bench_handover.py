@@ -1,24 +1,30 @@
-"""A guest and spice-gtk move between two servers of ours, under network delay, beside two QEMUs.
+"""Guests and their clients move between two servers of ours, beside two QEMUs.
 
-Everything is read from captures on the client's side of a network that holds each packet for
-a fixed time (`aiospice.proof.delay`), the same way for ours and for QEMU, in one run:
+``trips``: with spice-gtk as client, under network delay. Everything is read from captures on the
+client's side of a network that holds each packet for a fixed time (`aiospice.proof.delay`), the
+same way for ours and for QEMU, in one run:
 
 * first drawing: from the moment that the source is told that the machine has moved (QEMU's
   ``migrate_end``: the first MIGRATE that leaves) until the client can handle the first drawing of
   the target, also in one-way trips;
-* silence of a port that the guest writes to without pause (ours every 2 ms, in QEMU every 10);
+* silence of a port that the guest writes to without pause, every 10 ms;
 * silence of a stream that the guest echoes.
+
+``pause``, ``state`` and ``crowd`` are `aiospice.proof.handover_pause`, ``handover_state`` and
+``handover_crowd``.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from aiospice.errors import MissingProgram
+from aiospice.errors import LocalError, MissingProgram
 from aiospice.migration.source import Policy
-from aiospice.proof import gtkpeer
+from aiospice.proof import gtkpeer, handover_crowd, handover_pause, handover_state
 from aiospice.proof.bench import complain, median
 from aiospice.proof.delay import DelayedNetwork
 from aiospice.proof.handover import our_move, qemu_move
@@ -32,15 +38,18 @@ from aiospice.proof.handover_capture import (
 from aiospice.proof.pcap import read_connections
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from aiospice.proof.handover import Moved
     from aiospice.proof.pcap import Connection
 
 __all__ = ["measure"]
 
+#: Trips and silences; the guest's standstill; bytes of a full desktop; many clients at once.
+KINDS = ("trips", "pause", "state", "crowd")
 POLICIES = tuple(each.value for each in Policy)
 _ECHO, _TALK = 0, 1
+_PRIORITY = 5  # below the delay program's
 
 
 class _Run(NamedTuple):
@@ -55,26 +64,61 @@ class _Run(NamedTuple):
 
 
 async def measure(
-    *, runs: int = 3, delays: tuple[float, ...] = (25, 50, 100), only: str = "", **_: Any
+    *,
+    runs: int = 3,
+    delays: tuple[float, ...] = (25, 50, 100),
+    only: str = "",
+    policies: tuple[str, ...] = POLICIES,
+    **_: Any,
 ) -> AsyncIterator[dict[str, Any]]:
-    """Yield a row for each delay (one way, ms), and each policy and the pair of QEMUs.
+    """Yield rows; ``measured`` tells of what: `KINDS`, of which ``only`` chooses.
 
-    ``only``: what its name has, ``qemu`` or a policy. Raises `MissingProgram` without spice-gtk.
+    ``delays``: one way, in ms. Raises `LocalError` for a word that chooses nothing,
+    `MissingProgram` without spice-gtk.
     """
+    chosen = [kind for kind in KINDS if only in kind]
+    if not chosen:
+        raise LocalError(f"nothing of a hand-over has {only!r} in its name: {', '.join(KINDS)}")
+    kinds: dict[str, Callable[[], AsyncIterator[dict[str, Any]]]] = {
+        "trips": lambda: _trips(runs, delays, policies),
+        "pause": lambda: handover_pause.measure(policies=policies, runs=runs),
+        "state": lambda: handover_state.measure(policies=("carry",)),
+        "crowd": lambda: handover_crowd.measure(policies=policies),
+    }
+    for kind in chosen:
+        with _undisturbed():
+            async for row in kinds[kind]():
+                yield {"measured": kind, **row}
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Real-time priority for all that is measured, ours and QEMU: other programs don't count."""
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    with contextlib.suppress(OSError):
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(_PRIORITY))
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            os.sched_setscheduler(0, policy, parameters)
+
+
+async def _trips(
+    runs: int, delays: tuple[float, ...], policies: tuple[str, ...]
+) -> AsyncIterator[dict[str, Any]]:
+    """Yield a row for each delay and each policy, and the pair of QEMUs."""
     gtkpeer.build()
     for delay in delays:
-        for policy in POLICIES:
-            if only in policy:
-                found = [await _ours(delay, policy) for _ in range(runs)]
-                yield {"servers": "aiospice", "policy": policy, **_figures(found, delay)}
-        if only not in "qemu":
-            continue
+        for policy in policies:
+            found = [await _ours(delay, policy) for _ in range(runs)]
+            yield {"servers": "aiospice", "policy": policy, **_figures(found, delay)}
         try:
             found = [each for _ in range(runs) for each in await _qemu(delay)]
         except MissingProgram as error:
             complain("handover", f"QEMU is left out: {error}")
             continue
-        yield {"servers": "qemu", **_figures(found, delay)}
+        yield {"servers": "qemu", "policy": "carry", **_figures(found, delay)}
 
 
 def _figures(runs: list[_Run], delay: float) -> dict[str, Any]:

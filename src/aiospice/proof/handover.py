@@ -12,50 +12,47 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import aiospice
 from aiospice.errors import SpiceTimeout
 from aiospice.guests.echo import Echo
 from aiospice.proof.gtkpeer import GtkPeer
 from aiospice.proof.painter import Painter, painting_options
+from aiospice.proof.pair import ServerPair
 from aiospice.proof.qemu import ECHO_PORT, QemuPair
 from aiospice.server.guest import Guest
 
 if TYPE_CHECKING:
-    from aiospice.aio.serve import Server
     from aiospice.proof.delay import DelayedNetwork
     from aiospice.server.guest import Host, HostDevice
 
-__all__ = ["TALK_PORT", "Moved", "RestlessGuest", "our_move", "port_of", "qemu_move"]
+__all__ = ["TALK_PORT", "Moved", "RestlessGuest", "our_move", "qemu_move"]
 
 #: Name of the port that the guest writes to without pause.
 TALK_PORT = "org.example.talk"
 _SIZE, _BOX = (640, 480), 64
-_BEAT, _FRAME = 0.002, 5  # seconds between two numbers; numbers for each picture
+_BEAT = 0.002  # seconds between two pictures
+#: Pictures for each number. TCP lets ten packets go on a new connection before the first is
+#: acknowledged, so more of them would measure that.
+_FOR_EACH = 5
 _UNSENT = 4096
 _WINDOW, _CHUNK, _EVERY = 2048, 16, 10  # bytes under way, bytes a write, ms between two
 _BETWEEN = 512  # bytes of the stream before the move
 _DRAIN = 3.0  # seconds
+_GUEST = f"{__name__}:RestlessGuest"
 _SETTLED = 0.5  # seconds that a guest has painted before it moves
 _AFTER = 0.5  # seconds and ten trips that are watched behind the move
 
 
 class RestlessGuest(Guest):
-    """Numbers (8 bytes, high byte first) every 2 ms, a picture every 10, and an echo.
-
-    ``first`` and ``last``: when it began to live here, and when it did something last, in seconds
-    of the monotonic clock.
-    """
+    """Numbers (8 bytes, high byte first) every 10 ms, a picture every 2 ms, and an echo."""
 
     name = "restless"
 
     def __init__(self) -> None:
-        self.number = 0
+        self.beats = self.number = 0
         self.unsent = bytearray()
-        self.first = self.last = 0.0
 
     def attach(self, host: Host) -> None:
         """Make the devices and a screen."""
@@ -68,20 +65,18 @@ class RestlessGuest(Guest):
 
     async def run(self) -> None:
         """Be restless, until the guest moves."""
-        self.first = time.monotonic()
         while True:
-            self.last = time.monotonic()
             self.beat()
             await asyncio.sleep(_BEAT)
 
     def beat(self) -> None:
-        """One number more, and now and then a picture."""
-        if len(self.unsent) < _UNSENT:
+        """Another picture, and now and then one number more."""
+        self.beats += 1
+        if self.beats % _FOR_EACH == 0 and len(self.unsent) < _UNSENT:
             self.unsent += self.number.to_bytes(8, "big")
             self.number += 1
         del self.unsent[: self.talk.write(bytes(self.unsent))]
-        if self.number % _FRAME == 0:
-            self.screen.fill(0, 0, _BOX, _BOX, self.number * 0x010305 & 0xFFFFFF)
+        self.screen.fill(0, 0, _BOX, _BOX, self.beats * 0x010305 & 0xFFFFFF)
 
     def device_readable(self, device: HostDevice) -> None:
         """Echo it."""
@@ -91,11 +86,11 @@ class RestlessGuest(Guest):
 
     def freeze(self) -> Any:
         """What it remembers."""
-        return self.number, bytes(self.unsent), bytes(self.echo.held)
+        return self.beats, self.number, bytes(self.unsent), bytes(self.echo.held)
 
     def thaw(self, state: Any) -> None:
         """Go on with that."""
-        self.number, unsent, held = state
+        self.beats, self.number, unsent, held = state
         self.unsent[:], self.echo.held[:] = unsent, held
 
 
@@ -108,29 +103,16 @@ class Moved(NamedTuple):
     reopened: int  #: channels that were lost and made anew
 
 
-def port_of(server: Server) -> int:
-    """The port of a server's first listener."""
-    return int(server.addresses[0].rpartition(":")[2])
-
-
 async def our_move(net: DelayedNetwork, policy: str) -> Moved:
-    """Move the guest and spice-gtk from one server to another, both in this process."""
+    """Move the guest and spice-gtk from one server process to another."""
     host, password = net.server_address, secrets.token_hex(8)
-    options: dict[str, Any] = {"host": host, "port": 0, "password": password}
+    guest = _GUEST
     async with (
-        aiospice.serve(RestlessGuest(), **options) as source,
-        aiospice.serve(RestlessGuest(), incoming=True, **options) as target,
-        _streaming(net, port_of(source), password) as peer,
+        ServerPair(guest, host=host, password=password) as pair,
+        _streaming(net, pair.source.port, password) as peer,
     ):
-        (client,) = source._shell.core.sessions
-        await target.expect_migration(client)
-        move = await source.prepare_migration(host, port_of(target), policy=policy)
-        await move.clients_ready()
-        stopped = time.time()
-        target.thaw(await move.freeze())
-        ended = time.time()
-        target.take_late_inputs(await move.complete())
-        return await peer.finish(stopped, ended)
+        told = await pair.move(policy)
+        return await peer.finish(told.stopped, told.running)
 
 
 async def qemu_move(net: DelayedNetwork, *, talk: bool) -> Moved:

@@ -35,7 +35,8 @@ class _Line:
     ) -> None:
         self._reader = reader
         self._writer = writer
-        self._delay = delay
+        self.delay = delay
+        self.passed = 0
         self._held: deque[tuple[float, bytes]] = deque()
         self._size = 0
         self._news = asyncio.Event()
@@ -55,7 +56,7 @@ class _Line:
             data = b""
             with contextlib.suppress(OSError):
                 data = await self._reader.read(65536)
-            self._held.append((loop.time() + self._delay, data))
+            self._held.append((loop.time() + self.delay, data))
             self._size += len(data)
             self._news.set()
             if not data:
@@ -78,6 +79,7 @@ class _Line:
                     self._writer.write_eof()
                 return
             self._writer.write(data)
+            self.passed += len(data)
             await self._writer.drain()
             self._size -= len(data)
             self._room.set()
@@ -88,6 +90,7 @@ class DelayRelay:
 
     def __init__(self, delay: float = 0.001) -> None:
         self._delay = delay
+        self._down: list[_Line] = []
         self._servers: list[asyncio.Server] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -96,6 +99,16 @@ class DelayRelay:
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+    @property
+    def passed(self) -> int:
+        """Bytes that have gone to clients so far."""
+        return sum(line.passed for line in self._down)
+
+    def stall(self) -> None:
+        """Clients read no more of the connections that there are: a mebibyte each, then nothing."""
+        for line in self._down:
+            line.delay = float("inf")
 
     async def to(self, host: str, port: int, *, at: int = 0) -> int:
         """A port on 127.0.0.1 (``at``, else a free one) that leads to ``host`` and ``port``."""
@@ -135,6 +148,7 @@ class DelayRelay:
                 _Line(reader, far_writer, self._delay),
                 _Line(far_reader, writer, self._delay),
             )
+            self._down.append(lines[1])
             async with asyncio.TaskGroup() as group:
                 for line in lines:
                     group.create_task(line.run())

@@ -1,0 +1,86 @@
+"""``python -m aiospice.proof.crowdserver COUNT FOLDER NAME``: many small servers in one process.
+
+Each has a guest of its own with an echo and a screen on which a box changes, and a control socket
+``FOLDER/NAME-0``, ``NAME-1``, ... With ``incoming`` as a fourth word they wait for guests. A line
+of JSON tells the ports; the process ends with its standard input.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+import aiospice
+from aiospice.guests.echo import Echo
+from aiospice.server.guest import Guest
+
+if TYPE_CHECKING:
+    from aiospice.server.guest import Host, HostDevice
+
+__all__ = ["ECHO", "SmallGuest", "main"]
+
+ECHO = "org.aiospice.echo"
+_SIZE, _BEAT = (320, 240), 0.2
+
+
+class SmallGuest(Guest):
+    """An echo, and a box that changes five times a second."""
+
+    name = "small"
+
+    def __init__(self) -> None:
+        self.beats = 0
+
+    def attach(self, host: Host) -> None:
+        """Make both."""
+        self.echo = Echo(host.port(ECHO))
+        self.echo.device.opened = True
+        self.screen = host.display(0)
+        self.screen.resize(*_SIZE)
+
+    async def run(self) -> None:
+        """Paint, until the guest moves."""
+        while True:
+            self.beats += 1
+            self.screen.fill(0, 0, 32, 32, self.beats * 0x0A1E32 & 0xFFFFFF)
+            await asyncio.sleep(_BEAT)
+
+    def device_readable(self, device: HostDevice) -> None:
+        """Echo it."""
+        self.echo.pump()
+
+    device_writable = device_readable
+
+    def freeze(self) -> Any:
+        """What it remembers."""
+        return self.beats, bytes(self.echo.held)
+
+    def thaw(self, state: Any) -> None:
+        """Go on with that."""
+        self.beats, self.echo.held[:] = state
+
+
+async def main(count: int, folder: str, name: str, *, incoming: bool) -> None:
+    """Serve until the input ends."""
+    orders = asyncio.StreamReader()
+    loop = asyncio.get_running_loop()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(orders), sys.stdin)
+    servers = [
+        await aiospice.serve(
+            SmallGuest(), port=0, control=f"{folder}/{name}-{number}", incoming=incoming
+        )
+        for number in range(count)
+    ]
+    ports = [int(server.addresses[0].rpartition(":")[2]) for server in servers]
+    print(json.dumps(ports), flush=True)
+    await orders.read()
+    await asyncio.gather(*(server.close() for server in servers))
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(KeyboardInterrupt):
+        count, folder, name, *more = sys.argv[1:]
+        asyncio.run(main(int(count), folder, name, incoming="incoming" in more))

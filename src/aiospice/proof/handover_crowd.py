@@ -1,0 +1,228 @@
+"""Many sessions that move at once from one process to another.
+
+In each of two processes stand as many servers as there are sessions (`aiospice.proof.crowdserver`),
+each with a guest and a client of its own, which sends numbers through the guest's echo all the
+time. First some are moved one at a time; then, back, all at once: the order is one, and so many
+moves are let in at a time that each goes as fast as if it were alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import sys
+import tempfile
+import time
+from typing import TYPE_CHECKING, Any, Self
+
+import aiospice
+from aiospice.errors import ConnectError, SpiceTimeout
+from aiospice.proof.bench import median
+from aiospice.proof.crowdserver import ECHO
+from aiospice.proof.loadserver import resident
+from aiospice.proof.pair import hand_over
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from aiospice.aio.port import Port
+    from aiospice.aio.session import Session
+
+__all__ = ["AT_ONCE", "SESSIONS", "Crowd", "measure"]
+
+SESSIONS, SINGLE = 200, 20
+#: Moves that are let in at a time.
+AT_ONCE = 2
+_PACE = 0.25  # seconds between two numbers of a client
+_START, _REST = 120.0, 60.0
+
+
+class _Many:
+    """One process with many servers."""
+
+    def __init__(self, count: int, folder: str, name: str, *more: str) -> None:
+        self._words = (str(count), folder, name, *more)
+        self.controls = [f"{folder}/{name}-{number}" for number in range(count)]
+        self.ports: list[int] = []
+
+    async def __aenter__(self) -> Self:
+        path = os.pathsep.join(each for each in sys.path if each)
+        self._process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "aiospice.proof.crowdserver", *self._words),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": path},
+        )
+        assert self._process.stdout is not None
+        async with asyncio.timeout(_START):
+            line = await self._process.stdout.readline()
+        if not line:
+            raise ConnectError("the process with many servers doesn't start")
+        self.ports = json.loads(line)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+        await self._process.wait()
+
+    @property
+    def memory(self) -> int:
+        """Bytes of memory that it has."""
+        return resident(self._process.pid)
+
+
+class _Client:
+    """A session that sends numbers and checks what comes back."""
+
+    def __init__(self, session: Session, port: Port) -> None:
+        self.session, self.port = session, port
+        self.sent = self.received = self.wrong = 0
+        self.pauses: list[float] = []
+        self.modes: list[str] = []
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Begin to send, to check, and to listen to events."""
+        works = (self._send(), self._check(), self._listen())
+        self._tasks = [asyncio.create_task(work) for work in works]
+
+    async def stop(self) -> None:
+        """Send no more; wait for what is on its way."""
+        self._tasks[0].cancel()
+        end = time.monotonic() + _REST
+        while self.received < self.sent and time.monotonic() < end:
+            await asyncio.sleep(0.05)
+        self.wrong += self.sent - self.received
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _send(self) -> None:
+        while True:
+            self.sent += 8
+            await self.port.write((self.sent // 8).to_bytes(8, "big"))
+            await asyncio.sleep(_PACE)
+
+    async def _check(self) -> None:
+        rest = b""
+        while data := await self.port.read():
+            rest += data
+            while len(rest) >= 8:
+                self.received += 8
+                self.wrong += rest[:8] != (self.received // 8).to_bytes(8, "big")
+                rest = rest[8:]
+
+    async def _listen(self) -> None:
+        async for event in self.session.events():
+            if event.kind == "migration-finished":
+                facts = event.as_dict()
+                self.pauses.append(facts["pause"])
+                self.modes.append(facts["mode"])
+
+
+class Crowd:
+    """Two processes with ``count`` servers each, and a client for each guest."""
+
+    def __init__(self, count: int = SESSIONS) -> None:
+        self._count = count
+        self._stack = contextlib.AsyncExitStack()
+        self.clients: list[_Client] = []
+        #: The most memory that the two processes had, in bytes.
+        self.memory = 0
+
+    async def __aenter__(self) -> Self:
+        enter = self._stack.enter_async_context
+        try:
+            folder = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="aiospice-"))
+            self._here = await enter(_Many(self._count, folder, "a"))
+            self._there = await enter(_Many(self._count, folder, "b", "incoming"))
+            for port in self._here.ports:
+                session = await enter(aiospice.connect(f"spice://127.0.0.1:{port}"))
+                client = _Client(session, await session.port(ECHO))
+                self.clients.append(client)
+                client.start()
+            self.began = self._both()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self._stack.aclose()
+
+    def _both(self) -> int:
+        now = self._here.memory + self._there.memory
+        self.memory = max(self.memory, now)
+        return now
+
+    async def move(self, which: range, policy: str, *, back: bool, at_once: int) -> list[float]:
+        """Move some of the guests, so many at a time; gives each guest's standstill, in seconds."""
+        gate = asyncio.Semaphore(at_once)
+        ways = [self._here.controls, self._there.controls]
+        sources, targets = reversed(ways) if back else ways
+
+        async def one(number: int) -> float:
+            async with gate:
+                told = await hand_over(sources[number], targets[number], policy, limit=600)
+                self._both()
+                return told.still
+
+        return list(await asyncio.gather(*(one(number) for number in which)))
+
+    async def settled(self, moves: int, which: range) -> None:
+        """Wait until these clients have finished so many moves."""
+        try:
+            async with asyncio.timeout(_REST):
+                while any(len(self.clients[number].pauses) < moves for number in which):
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            raise SpiceTimeout(f"clients haven't finished their moves in {_REST:g} s") from None
+
+    async def stop(self) -> int:
+        """Let everything come back; gives how many bytes are wrong or missing."""
+        await asyncio.gather(*(client.stop() for client in self.clients))
+        return sum(client.wrong for client in self.clients)
+
+
+async def measure(
+    *, policies: tuple[str, ...], sessions: int = SESSIONS, single: int = SINGLE, **_: Any
+) -> AsyncIterator[dict[str, Any]]:
+    """Yield a row for each policy."""
+    for policy in policies:
+        yield {"policy": policy, "sessions": sessions, **await _one(policy, sessions, single)}
+
+
+async def _one(policy: str, sessions: int, single: int) -> dict[str, Any]:
+    async with Crowd(sessions) as crowd:
+        few, rest = range(single), range(single, sessions)
+        await crowd.move(few, policy, back=False, at_once=1)
+        await crowd.settled(1, few)
+        alone = [crowd.clients[number].pauses[0] for number in few]
+        await crowd.move(few, policy, back=True, at_once=1)
+        await crowd.settled(2, few)
+        before = time.monotonic()
+        everyone = range(sessions)
+        stills = await crowd.move(everyone, policy, back=False, at_once=AT_ONCE)
+        took = time.monotonic() - before
+        await crowd.settled(3, few)
+        await crowd.settled(1, rest)
+        wrong = await crowd.stop()
+        pauses = sorted(client.pauses[-1] for client in crowd.clients)
+        modes = {mode for client in crowd.clients for mode in client.modes}
+        p99 = pauses[len(pauses) * 99 // 100]
+        return {
+            "at_once": AT_ONCE,
+            "alone_ms": median(alone) * 1e3,
+            "p50_ms": median(pauses) * 1e3,
+            "p99_ms": p99 * 1e3,
+            "p99_to_alone": p99 / median(alone),
+            "guest_still_ms": median(stills) * 1e3,
+            "all_seconds": took,
+            "modes": ", ".join(sorted(modes)),
+            "wrong_bytes": wrong,
+            "MiB_before": crowd.began / (1 << 20),
+            "MiB_most": crowd.memory / (1 << 20),
+        }
