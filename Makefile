@@ -16,7 +16,7 @@ COMPILED := $(VENV)/.compiled
 export PYTHON
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
-.PHONY: demo demo-qemu test lint bench fuzz fuzz-harnesses soak docs peers peers-wanted venv clean
+.PHONY: demo demo-qemu test lint bench fuzz fuzz-harnesses soak mutants docs peers peers-wanted venv clean
 
 demo: venv
 	$(BIN)/aiospice demo $(ARGS)
@@ -53,6 +53,10 @@ fuzz-harnesses: venv
 # The long runs: hours, not minutes.
 soak: venv
 	$(BIN)/python -m pytest --timeout=0 -m soak $(ARGS)
+
+# Mistakes that are put into the cores: the simulator has to find each.
+mutants: venv
+	$(BIN)/python tests/mutants.py $(ARGS)
 
 docs: venv
 	$(BIN)/python tests/test_rooms.py --write

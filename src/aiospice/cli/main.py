@@ -39,6 +39,7 @@ VERBS = {
     "migrate": ("migrate", "move a guest and its clients from a server to another"),
     "demo": ("proof", "move a guest between two servers while a client streams, and report"),
     "bench": ("proof", "measure the speed of the parts"),
+    "lab": ("lab", "play hand-overs with faults on virtual time, and measure the policies"),
 }
 
 #: What a shell reports of a program that the signal ended.

@@ -1,0 +1,217 @@
+"""``aiospice lab``: hand-overs played through on virtual time, by the seed.
+
+Each seed is one scenario: lines, work, moves and faults (`aiospice.sim.scenario`). What doesn't
+hold is reported with its seed and the smallest scenario that still shows it. Then the policies are
+measured against each other on calm lines.
+"""
+
+from __future__ import annotations
+
+import json as json_module
+import os
+import sys
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aiospice.errors import LocalError
+from aiospice.migration.source import Policy
+from aiospice.sim.measure import Cost, measure
+from aiospice.sim.scenario import Scenario, draw
+from aiospice.sim.shrink import shrink
+from aiospice.sim.world import run as play
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+__all__ = ["LATENCIES", "POLICIES", "Failure", "Tally", "run", "seeds"]
+
+POLICIES = tuple(each.value for each in Policy)
+#: One-way trips at which the policies are measured, in ms.
+LATENCIES = (25.0, 50.0, 100.0)
+#: Seeds that a process plays before it tells.
+_CHUNK = 20
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A seed under which something doesn't hold."""
+
+    seed: int
+    policy: str
+    wrong: str
+    scenario: dict[str, Any]
+
+
+@dataclass
+class Tally:
+    """What came of many seeds."""
+
+    seeds: int = 0
+    events: int = 0
+    #: Virtual seconds in all.
+    seconds: float = 0.0
+    #: Seeds by policy, faults by kind, sessions' moves by how they went.
+    policies: Counter[str] = field(default_factory=Counter)
+    faults: Counter[str] = field(default_factory=Counter)
+    moves: Counter[str] = field(default_factory=Counter)
+    failures: list[Failure] = field(default_factory=list)
+
+    def add(self, other: Tally) -> None:
+        """Count what another has counted."""
+        self.seeds += other.seeds
+        self.events += other.events
+        self.seconds += other.seconds
+        self.policies += other.policies
+        self.faults += other.faults
+        self.moves += other.moves
+        self.failures += other.failures
+
+
+def _chunk(numbers: list[int], policy: str) -> Tally:
+    tally = Tally()
+    for seed in numbers:
+        outcome = play(draw(seed, policy))
+        scenario = outcome.scenario
+        tally.seeds += 1
+        tally.events += outcome.events
+        tally.seconds += outcome.seconds
+        tally.policies[scenario.policy] += 1
+        tally.faults.update(fault.kind for fault in scenario.faults)
+        for modes in outcome.modes:
+            tally.moves.update(modes)
+        if outcome.wrong:
+            tally.failures.append(Failure(seed, scenario.policy, outcome.wrong, scenario.as_dict()))
+    return tally
+
+
+def seeds(numbers: Iterable[int], policy: str = "", jobs: int = 0) -> Iterator[Tally]:
+    """Play seeds in several processes (0: one for each core); a tally for some of them each."""
+    numbers = list(numbers)
+    chunks = [numbers[at : at + _CHUNK] for at in range(0, len(numbers), _CHUNK)]
+    jobs = min(jobs or len(os.sched_getaffinity(0)), len(chunks))
+    if jobs <= 1:
+        for chunk in chunks:
+            yield _chunk(chunk, policy)
+        return
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        yield from pool.map(_chunk, chunks, [policy] * len(chunks))
+
+
+def run(
+    *,
+    count: int = 200,
+    first: int = 0,
+    policy: str = "",
+    seed: int | None = None,
+    scenario: str = "",
+    trace: bool = False,
+    smallest: bool = True,
+    jobs: int = 0,
+    json: bool = False,
+    costs: bool = True,
+) -> int:
+    """Play ``count`` seeds from ``first``, or one, or a scenario from a file; print what came.
+
+    Returns the exit status: 1 if something doesn't hold. `LocalError` for what can't be asked for.
+    """
+    if policy and policy not in POLICIES:
+        raise LocalError(f"policy {policy!r} isn't known: {', '.join(POLICIES)}")
+    if seed is not None or scenario:
+        return _one(_read(scenario) if scenario else draw(seed or 0, policy), trace, json)
+    tally = Tally()
+    for part in seeds(range(first, first + count), policy, jobs):
+        tally.add(part)
+        if not json and sys.stderr.isatty():
+            sys.stderr.write(f"\r{tally.seeds} seeds, {len(tally.failures)} failures ")
+    _tell_tally(tally, json)
+    for failure in tally.failures:
+        _tell_failure(failure, smallest, json)
+    if costs:
+        wanted = (policy,) if policy else POLICIES
+        _tell_costs([measure(each, ms / 1000) for each in wanted for ms in LATENCIES], json)
+    return 1 if tally.failures else 0
+
+
+def _read(path: str) -> Scenario:
+    try:
+        return Scenario.of(json_module.loads(Path(path).read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise LocalError(f"{path}: {error}") from None
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+
+
+def _one(scenario: Scenario, trace: bool, json: bool) -> int:
+    outcome = play(scenario, keep=trace)
+    if json:
+        found = {
+            "scenario": scenario.as_dict(),
+            "wrong": outcome.wrong,
+            "trace": outcome.trace if trace else None,
+            "digest": outcome.digest,
+            "modes": outcome.modes,
+        }
+        _say(json_module.dumps(found))
+    else:
+        _say(outcome.story(len(outcome.trace)) if trace else f"{scenario}\n!! {outcome.wrong}")
+        _say(f"{outcome.events} events in {outcome.seconds:.3f} s, hash {outcome.digest}")
+    return 1 if outcome.wrong else 0
+
+
+def _tell_tally(tally: Tally, json: bool) -> None:
+    if json:
+        found = {**vars(tally), "failures": len(tally.failures)}
+        _say(json_module.dumps({"lab": "seeds", **found}))
+        return
+    _say(
+        f"{tally.seeds} seeds, {tally.events} events in {tally.seconds:.0f} virtual seconds: "
+        f"{len(tally.failures)} failures"
+    )
+    for name, counted in (("seeds", tally.policies), ("faults", tally.faults)):
+        _say(f"{name}: " + ", ".join(f"{key} {counted[key]}" for key in sorted(counted)))
+    _say("moves: " + ", ".join(f"{key} {tally.moves[key]}" for key in sorted(tally.moves)))
+
+
+def _tell_failure(failure: Failure, smallest: bool, json: bool) -> None:
+    found = Scenario.of(failure.scenario)
+    small = shrink(found) if smallest else found
+    if json:
+        told = {**asdict(failure), "smallest": small.as_dict()}
+        _say(json_module.dumps({"lab": "failure", **told}))
+        return
+    _say(f"\nseed {failure.seed}, {failure.policy}: {failure.wrong}")
+    _say(f"aiospice lab --seed {failure.seed} --policy {failure.policy} --trace")
+    _say(f"{found}\nsmallest:\n{small}\n{json_module.dumps(small.as_dict())}")
+
+
+def _tell_costs(costs: list[Cost], json: bool) -> None:
+    if json:
+        for cost in costs:
+            _say(json_module.dumps({"lab": "cost", **asdict(cost)}))
+        return
+    head = (
+        *("policy", "one way", "first drawing", "silence", "guest's downtime"),
+        *("guest's state", "records carried", "told by link", "most at client"),
+    )
+    rows = [head] + [
+        (
+            cost.policy,
+            f"{cost.latency * 1000:g} ms",
+            f"{cost.first * 1000:.0f} ms = {cost.first_trips:.1f} trips",
+            f"{cost.silence * 1000:.0f} ms = {cost.silence_trips:.1f} trips",
+            f"{cost.downtime * 1000:.1f} ms",
+            *(f"{size} B" for size in (cost.state, cost.carried, cost.told, cost.held)),
+        )
+        for cost in costs
+    ]
+    widths = [max(len(row[place]) for row in rows) for place in range(len(head))]
+    _say("")
+    for row in rows:
+        _say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

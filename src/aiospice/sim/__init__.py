@@ -1,0 +1,1 @@
+"""Hand-overs played through on virtual time: real cores, simulated lines, processes and guests."""

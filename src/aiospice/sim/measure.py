@@ -1,0 +1,70 @@
+"""What a move costs where nothing goes wrong: trips, silences, bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+from aiospice.sim.clock import EPOCH
+from aiospice.sim.scenario import calm
+from aiospice.sim.world import World
+
+__all__ = ["Cost", "measure"]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One move under one policy; times in seconds, sizes in bytes."""
+
+    policy: str
+    #: One way, between the client and either server.
+    latency: float
+    #: From the order that clients follow until the first change of the screen from the target.
+    first: float
+    #: The longest time that a reader of a port on which the guest writes without pause hears
+    #: nothing, and that the guest doesn't run.
+    silence: float
+    downtime: float
+    #: What goes from server to server with the guest, what the client carries, what the servers
+    #: tell each other about sessions.
+    state: int
+    carried: int
+    told: int
+    #: The most that the client held because of the move.
+    held: int
+    #: It went whole, and nothing was wrong.
+    whole: bool
+
+    @property
+    def first_trips(self) -> float:
+        """`first` in one-way trips."""
+        return self.first / self.latency if self.latency else 0.0
+
+    @property
+    def silence_trips(self) -> float:
+        """`silence` in one-way trips."""
+        return self.silence / self.latency if self.latency else 0.0
+
+
+def measure(policy: str, latency: float) -> Cost:
+    """Play one calm move."""
+    world = World(calm(policy, latency))
+    told: list[int] = []
+    world.on_link_over = lambda line: told.append(line.bytes)
+    world.play()
+    client, operator = world.clients[0], world.operator
+    ordered = operator.completed_at[0] if operator.completed_at else EPOCH
+    left = [at for at in client.drew_at if at > ordered and at >= client.moved_at]
+    heard = [(one, other) for one, other in pairwise(client.heard_at) if other > ordered - 0.1]
+    return Cost(
+        policy=policy,
+        latency=latency,
+        first=min(left, default=ordered) - ordered,
+        silence=max((other - one for one, other in heard), default=0.0),
+        downtime=max(operator.downtimes, default=0.0),
+        state=max(operator.sizes, default=0),
+        carried=client.carried,
+        told=sum(told),
+        held=world.checks.client_peak,
+        whole=not world.failure and client.modes == ["seamless"],
+    )

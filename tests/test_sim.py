@@ -1,0 +1,340 @@
+"""Hand-overs on virtual time: what holds, that a seed is one run, and that failures get small."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+from tests.mutants import MUTANTS, PACKAGE, found_after
+
+from aiospice.errors import LocalError
+from aiospice.migration.source import Policy
+from aiospice.proof import lab
+from aiospice.server.core import ServerCore
+from aiospice.sim.chance import Chance
+from aiospice.sim.checks import Checks
+from aiospice.sim.clock import Clock, Trace
+from aiospice.sim.crypto import SimCrypto
+from aiospice.sim.lines import DEAD_SECONDS, End, LineShape, Network
+from aiospice.sim.measure import measure
+from aiospice.sim.scenario import FAULTS, Fault, Move, Scenario, draw
+from aiospice.sim.shrink import shrink
+from aiospice.sim.streams import Follower, stream
+from aiospice.sim.world import World, run
+
+POLICIES = tuple(each.value for each in Policy)
+#: Scenarios that have found something, by what it was; the smallest story of each is in
+#: ``tests/test_sim_found.py``.
+FOUND = {
+    "a source was woken again and again for what its guest had drawn": Scenario(
+        seed=13,
+        policy="carry-early",
+        latency=0.005,
+        to_client=4_000,
+        moves=(Move(carries=0.5), Move(), Move()),
+        faults=(Fault("stop", "client0", anchor="ready", amount=40.0),),
+    ),
+    "what was typed behind the order to leave was lost": Scenario(
+        seed=10,
+        policy="carry",
+        latency=0.1,
+        jitter=0.3,
+        clients=3,
+        bandwidth=200_000.0,
+        to_guest=200_000,
+        moves=(Move(patience=0.3, order=0.2), Move(carries=0.5), Move(carries=0.5)),
+    ),
+    "what a client held down that was still arriving stayed down": Scenario(
+        seed=121,
+        policy="carry",
+        latency=0.05,
+        clients=3,
+        moves=(Move(order=0.2), Move(patience=0.3, order=0.2)),
+        faults=(Fault("stall", "client2-right", anchor="complete", amount=40.0),),
+    ),
+    "a session that had ended while it was held was woken again and again": Scenario(
+        seed=321,
+        policy="hold",
+        latency=0.2,
+        jitter=0.2,
+        tick=0.12,
+        moves=(Move(gap=0.10206407160242643, carries=0.002),),
+        faults=(
+            Fault("reset-one", "client0-right", anchor="complete", amount=0.06),
+            Fault("dead", "client0-right", anchor="freeze", delay=2.1318433016492357),
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_nothing_goes_wrong(policy: str) -> None:
+    for seed in range(1000, 1015):
+        outcome = run(draw(seed, policy))
+        assert not outcome.wrong, outcome.story()
+
+
+@pytest.mark.parametrize("what", FOUND)
+def test_what_was_found_stays_mended(what: str) -> None:
+    outcome = run(FOUND[what])
+    assert not outcome.wrong, outcome.story()
+
+
+def test_a_seed_is_one_run_bit_for_bit() -> None:
+    for seed in (3, 9, 21):
+        one, other = run(draw(seed), keep=True), run(draw(seed), keep=True)
+        assert one.digest == other.digest
+        assert one.trace == other.trace
+        assert one.events == len(one.trace)
+
+
+def test_it_is_the_same_in_a_process_with_other_hashes() -> None:
+    text = (
+        "from aiospice.sim.scenario import draw\nfrom aiospice.sim.world import run\n"
+        "print([run(draw(seed)).digest for seed in (5, 17, 30)])"
+    )
+    found = [
+        subprocess.run(
+            [sys.executable, "-c", text],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    ]
+    assert found[0] == found[1]
+
+
+def test_a_trace_costs_nothing_of_the_run() -> None:
+    assert run(draw(7)).digest == run(draw(7), keep=True).digest
+
+
+# -- what is drawn and shrunk ------------------------------------------------------------------
+
+
+def test_a_scenario_is_plain_data_and_tells_itself() -> None:
+    for seed in range(200):
+        scenario = draw(seed)
+        assert Scenario.of(scenario.as_dict()) == scenario
+        assert f"seed={seed}" in str(scenario)
+        assert all(f"{fault.kind} {fault.who}" in str(scenario) for fault in scenario.faults)
+    with pytest.raises(LocalError, match="no scenario"):
+        Scenario.of({"seed": 1})
+
+
+def test_every_fault_and_policy_is_drawn() -> None:
+    drawn = [draw(seed) for seed in range(600)]
+    assert {fault.kind for scenario in drawn for fault in scenario.faults} == set(FAULTS)
+    assert {scenario.policy for scenario in drawn} == set(POLICIES)
+    assert any(scenario.gentle for scenario in drawn)
+
+
+def test_a_failure_shrinks_to_what_it_needs() -> None:
+    needed = Fault("crash", "left", move=1, anchor="freeze", delay=0.03, amount=6.0)
+
+    def failure(scenario: Scenario) -> str:
+        fails = any((f.kind, f.anchor) == ("crash", "freeze") for f in scenario.faults)
+        return f"{len(scenario.faults)} bytes are lost" if fails and scenario.to_guest else ""
+
+    large = replace(
+        draw(11),
+        clients=3,
+        to_guest=40_000,
+        draws=True,
+        crumbs=True,
+        moves=(Move(), Move(), Move()),
+        faults=(Fault("stall", "client2-left"), needed, Fault("deaf", "client1", move=2)),
+    )
+    small = shrink(large, failure=failure)
+    assert [(f.kind, f.who, f.delay) for f in small.faults] == [("crash", "left", 0.0)]
+    assert (small.clients, len(small.moves), small.crumbs, small.draws) == (1, 1, False, False)
+    assert small.to_guest
+
+
+def test_a_mistake_in_a_core_is_found_and_made_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = ServerCore.late_inputs
+
+    def forgetful(core: ServerCore) -> object:
+        honest(core)
+        return {}
+
+    monkeypatch.setattr(ServerCore, "late_inputs", forgetful)
+    wrong = (found for found in map(draw, range(60)) if run(found).wrong)
+    small = shrink(next(wrong), most=12)
+    assert run(small).wrong
+    assert len(small.faults) <= 1
+
+
+# -- the parts ---------------------------------------------------------------------------------
+
+
+class Party:
+    """A process that notes what it reads."""
+
+    def __init__(self, net: Network, name: str) -> None:
+        self.net, self.name, self.stopped = net, name, False
+        self.got = b""
+        self.over: list[object] = []
+
+    def readable(self, end: End) -> None:
+        """Read all."""
+        while data := self.net.read(end):
+            self.got += data
+        if self.net.is_over(end):
+            end.gone = True
+            self.over.append(end.error)
+
+    def writable(self, end: End) -> None:
+        """Nothing waits."""
+
+
+def joined(shape: LineShape) -> tuple[Clock, Network, Party, Party, End, End]:
+    """Two parties and a connection."""
+    clock = Clock()
+    net = Network(clock, Trace())
+    one, other = Party(net, "one"), Party(net, "other")
+    line = net.join("one", "other", shape, Chance(1))
+    here, there = net.connect(line, one, 1, other)
+    return clock, net, one, other, here, there
+
+
+def passes(clock: Clock, seconds: float) -> None:
+    """Let time pass."""
+    end = clock.now + seconds
+    while clock.step(end):
+        pass
+
+
+def test_a_line_takes_its_time_and_keeps_the_order() -> None:
+    clock, net, one, other, here, _ = joined(LineShape(0.1, 0.3, 1000.0))
+    for number in range(50):
+        net.write(here, bytes([number]) * 10)
+    net.finish(here)
+    passes(clock, 0.09)
+    assert not other.got
+    passes(clock, 2.0)
+    assert other.got == b"".join(bytes([number]) * 10 for number in range(50))
+    assert other.over == [None]
+    assert not one.over
+
+
+def test_a_line_that_stands_still_brings_everything_later() -> None:
+    clock, net, _, other, here, _ = joined(LineShape(0.01))
+    net.stall(net.between("one", "other"), 5.0)
+    net.write(here, b"late")
+    passes(clock, 4.9)
+    assert len(other.got) == 0
+    passes(clock, 0.2)
+    assert other.got == b"late"
+
+
+def test_a_dead_line_is_noticed_by_the_kernels_only() -> None:
+    clock, net, one, other, here, _ = joined(LineShape(0.01))
+    net.kill(net.between("one", "other"))
+    net.write(here, b"lost")
+    passes(clock, DEAD_SECONDS - 1)
+    assert not one.over
+    assert not other.over
+    passes(clock, 2.0)
+    assert not other.got
+    assert "timed out" in str(one.over[0])
+    assert "timed out" in str(other.over[0])
+
+
+def test_what_nobody_reads_stops_the_writer() -> None:
+    clock, net, _, other, here, there = joined(LineShape(0.01))
+    there.paused = True
+    written = 0
+    while net.can_write(here):
+        net.write(here, bytes(10_000))
+        written += 10_000
+        passes(clock, 0.1)
+    assert written < 300_000
+    there.paused = False
+    other.readable(there)
+    passes(clock, 1.0)
+    assert net.can_write(here)
+    assert len(other.got) == written
+
+
+def test_a_reader_of_the_stream_tells_gaps_from_nonsense() -> None:
+    follower = Follower()
+    assert not follower.take(stream(0, 1000))
+    assert not follower.take(stream(1500, 100))
+    assert follower.missed == 500
+    assert "again" in follower.take(stream(1500, 100))
+    assert "aren't of the stream" in follower.take(b"x" * 50)
+
+
+def test_what_is_sealed_is_opened_only_as_it_was() -> None:
+    crypto = SimCrypto(Chance(3))
+    key, nonce = bytes(32), bytes(12)
+    sealed = crypto.seal(key, nonce, b"a record", b"where")
+    assert crypto.unseal(key, nonce, sealed, b"where") == b"a record"
+    assert crypto.unseal(key, nonce, sealed, b"there") is None
+    assert crypto.unseal(key, nonce, sealed[:-1] + b"?", b"where") is None
+    private = crypto.make_ticket_key()
+    ticket = crypto.encrypt_ticket(crypto.public_key(private), "the password")
+    assert crypto.decrypt_ticket(private, ticket) == b"the password"
+
+
+def test_the_checks_see_what_is_wrong() -> None:
+    """A few of them by hand; the rest by mistakes put into the cores."""
+    world = World(draw(1))
+    checks = Checks(world)
+    for server in world.servers.values():
+        server.owns = True
+    with pytest.raises(Exception, match="runs at left and right"):
+        checks.process(world.servers["left"])
+
+
+# -- figures -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_mistake_still_has_its_place(name: str) -> None:
+    mutant = MUTANTS[name]
+    path = PACKAGE.joinpath(*mutant.module.split(".")).with_suffix(".py")
+    assert path.read_text(encoding="utf-8").count(mutant.old) == 1
+
+
+@pytest.mark.parametrize("name", ["a-mark-behind-the-queue", "a-record-put-in-twice"])
+def test_mistakes_in_the_cores_are_found(name: str) -> None:
+    """Some of them; all by ``make mutants``."""
+    number, what = found_after(name, 60)
+    assert number, what
+
+
+@pytest.mark.soak
+def test_every_mistake_in_the_cores_is_found() -> None:
+    missed = [name for name in MUTANTS if not found_after(name)[0]]
+    assert not missed
+
+
+@pytest.mark.soak
+def test_nothing_goes_wrong_in_many_seeds() -> None:
+    failures = [each for tally in lab.seeds(range(5000)) for each in tally.failures]
+    assert not failures
+
+
+@pytest.mark.parametrize(
+    ("policy", "trips"), [("carry", 5), ("carry-early", 3), ("direct", 1), ("hold", 1)]
+)
+def test_trips_until_the_target_draws(policy: str, trips: int) -> None:
+    cost = measure(policy, 0.1)
+    assert cost.whole
+    frame = 1 / 60 + 0.012  # frames, and turns of the guest
+    assert trips * 0.1 <= cost.first <= trips * 0.1 + frame
+
+
+def test_the_lab_tells_failures_and_costs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert lab.run(count=3, policy="carry", jobs=1, json=True) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 1 + len(lab.LATENCIES)
+    assert lab.run(seed=3, trace=True) == 0
+    assert "prepares" in capsys.readouterr().out
+    with pytest.raises(LocalError, match="isn't known"):
+        lab.run(policy="hope")
