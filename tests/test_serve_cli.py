@@ -56,9 +56,11 @@ async def run(*words: str, **environment: str) -> asyncio.subprocess.Process:
 
 
 @contextlib.asynccontextmanager
-async def served(*words: str, count: int = 1, **environment: str) -> AsyncIterator[Program]:
+async def served(
+    *words: str, count: int = 1, seconds: float = 60, **environment: str
+) -> AsyncIterator[Program]:
     """``aiospice serve`` with these words, once it has told ``count`` addresses."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(seconds):
         guest = () if "--guest" in words else ("--guest", KEYS)
         process = await run("serve", *guest, *words, **environment)
         try:
