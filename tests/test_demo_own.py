@@ -18,8 +18,8 @@ MOVES = 5
 @pytest.mark.parametrize("policy", demo_own.POLICIES)
 async def test_nothing_is_lost_and_every_frame_is_right(policy: str) -> None:
     out, err = io.StringIO(), io.StringIO()
-    options = {"migrations": MOVES, "policy": policy}
-    assert await demo.run(json=True, out=out, err=err, **options) == 0, out.getvalue()
+    status = await demo.run(migrations=MOVES, policy=policy, json=True, out=out, err=err)
+    assert status == 0, out.getvalue()
     *moves, report = (json.loads(line) for line in out.getvalue().splitlines())
     assert [(each["number"], each["mode"]) for each in moves] == [
         (number, "seamless") for number in range(1, MOVES + 1)
