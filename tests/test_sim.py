@@ -55,6 +55,18 @@ FOUND = {
         moves=(Move(order=0.2), Move(patience=0.3, order=0.2)),
         faults=(Fault("stall", "client2-right", anchor="complete", amount=40.0),),
     ),
+    "what went up while the link between the servers was lost stayed down": Scenario(
+        seed=5157,
+        policy="carry",
+        latency=0.005,
+        to_guest=0,
+        to_client=0,
+        draws=False,
+        link=True,
+        after=0.0,
+        moves=(Move(gap=0.18779102577148724, patience=10.5, carries=0.0, order=0.2),),
+        faults=(Fault("reset", "left-right", anchor="complete", amount=0.1),),
+    ),
     "a session that had ended while it was held was woken again and again": Scenario(
         seed=321,
         policy="hold",

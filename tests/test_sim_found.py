@@ -81,3 +81,25 @@ def test_a_session_that_has_ended_while_it_was_held_is_not_woken_again() -> None
     world.run()
     assert anna.core.next_wake() is None
     world.wait(60.0)  # which fails if somebody is woken again and again
+
+
+def test_a_key_goes_up_if_the_link_is_lost_before_it_is_told_what_was_typed() -> None:
+    world = TwoServers(machine)
+    world.linked = True
+    anna = world.client()
+    anna.channel(3).key_down(0x1E)
+    world.run()
+
+    def meanwhile() -> None:
+        anna.channel(3).key_up(0x1E)
+        world.run()
+
+    world.prepare("source", "target")
+    world.carry("source", "target", meanwhile)
+    world["source"].core.complete_migration(world.now)
+    world.unlink()
+    world.run()
+    assert [event.pressed for event in world["target"].seen(KeyChanged)] == [False]
+    anna.channel(3).key_down(0x1F)
+    world.run()
+    assert world["target"].seen(KeyChanged)[-1] == KeyChanged(code=0x1F, pressed=True)

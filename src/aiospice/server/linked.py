@@ -216,13 +216,16 @@ class Linked(Arriving):
     def _arrives(
         self, session: ServerSession, channel: ServerChannel, data: bytes, *, sealed: bool
     ) -> None:
-        typed = sealed and channel.by_link and channel.key[0] == 3 and self.peer.up
-        if typed:  # what was typed meanwhile comes over the link, and first
+        typed = sealed and channel.by_link and channel.key[0] == 3
+        told = typed and self.peer.up
+        if told:  # what was typed meanwhile comes over the link, and first
             channel.late_awaited = True
             self._late_until[session.id, channel.key] = self._now + LATE_SECONDS
         super()._arrives(session, channel, data, sealed=sealed)
         if typed and session.id in self.sessions:
             self._catch_up(session, channel)
+            if not told:  # nobody will tell what has gone up meanwhile
+                self._late_ended(session, channel, whole=False)
 
     # -- the source is told ------------------------------------------------------------------------
 
