@@ -41,6 +41,7 @@ class Hypervisor:
         self.cancelled = False
         self._since = self._stopped_at = 0.0
         self._state: Any = None
+        self._shown = b""
         self.link: PeerLine | None = None
         #: When the guest stood still and ran again, and how many bytes went with it.
         self.downtimes: list[float] = []
@@ -170,6 +171,7 @@ class Hypervisor:
         self.here.turn()
         self.here.listens = False
         self._state = (self.here.guest.freeze(), machine)
+        self._shown = self.here.host.display(0).pixels.tobytes()
         self.step, self._since = "frozen", self.clock.now
         self.world.reached("freeze")
         self.clock.after(self.move.carries, self._thaw)
@@ -188,6 +190,8 @@ class Hypervisor:
         there.guest.thaw(guest)
         there.take_guest()
         there.core.thaw_machine(self.world.copy(machine, self.sizes), self.clock.now)
+        if there.host.display(0).pixels.tobytes() != self._shown:
+            self.world.wrong("the guest's screen is another at the target")
         there.turn()
         self.downtimes.append(self.clock.now - self._stopped_at)
         self.step = "carried"
