@@ -194,10 +194,22 @@ class Process:
         self.turn()
 
 
+class SimServer(ServerCore):
+    """A server whose devices may have no tokens, as upstream's have none."""
+
+    tokens = True
+
+    def _caps_of(self, channel_type: int) -> tuple[int, ...]:
+        found = super()._caps_of(channel_type)
+        if self.tokens or channel_type not in (8, 9, 10, 11):
+            return found
+        return tuple(each for each in found if each != TOKENS)
+
+
 class ServerProcess(Process):
     """A server with a guest that runs in it, or is to come."""
 
-    core: ServerCore
+    core: SimServer
 
     def __init__(self, world: World, name: str) -> None:
         super().__init__(world, name)
@@ -205,7 +217,8 @@ class ServerProcess(Process):
         config = ServerConfig(
             password=PASSWORD, on_second_client="share" if shared else "takeover", video="never"
         )
-        self.core = ServerCore(config, SimCrypto(self.chance.fork("crypto")))
+        self.core = SimServer(config, SimCrypto(self.chance.fork("crypto")))
+        self.core.tokens = world.scenario.tokens
         self.host = Host(self.core, lambda: None)
         self.guest = SimGuest(world.scenario, world.chance.fork("guest"))
         self.guest.attach(self.host)
