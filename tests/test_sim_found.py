@@ -8,9 +8,12 @@ from __future__ import annotations
 from tests.two_servers import Node, TwoServers
 
 from aiospice.channels.server.inputs import ButtonChanged, KeyChanged
+from aiospice.errors import RemoteProtocolError
 from aiospice.migration.source import Policy
 from aiospice.server.config import ServerConfig
+from aiospice.server.events import ServerChannelClosed
 from aiospice.server.guest import Host
+from aiospice.wire import vmc
 
 
 def machine(host: Host) -> None:
@@ -103,3 +106,25 @@ def test_a_key_goes_up_if_the_link_is_lost_before_it_is_told_what_was_typed() ->
     anna.channel(3).key_down(0x1F)
     world.run()
     assert world["target"].seen(KeyChanged)[-1] == KeyChanged(code=0x1F, pressed=True)
+
+
+def test_what_was_kept_and_cannot_be_read_ends_the_channel_at_once() -> None:
+    def with_port(host: Host) -> None:
+        machine(host)
+        host.port("org.example.stream").opened = True
+
+    world = TwoServers(with_port)
+    world.linked = True
+    anna = world.client()
+    source = world["source"]
+    world.link("source", "target")
+    world["target"].core.expect_migration(anna.core.session_id, now=world.now)
+    source.core.prepare_migration("target", 5900, policy=Policy.DIRECT, now=world.now)
+    world.carry("source", "target")
+    anna.channel(10)._queue.append((vmc.ClientTokens.number, b"short"))
+    anna.channel(10).queued_bytes += 5
+    world.run()
+    source.core.complete_migration(world.now)
+    world.run()
+    found = [event for event in source.seen(ServerChannelClosed) if event.channel == "port:0"]
+    assert [isinstance(event.error, RemoteProtocolError) for event in found] == [True]

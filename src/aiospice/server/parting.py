@@ -108,6 +108,8 @@ class Parting(Holding):
             channel.passes_on = False
             for event in channel.replay(kept, self._now):
                 self._handle(session, channel, event)
+            if channel.error is not None:
+                self._channel_gone(session.connections[key], channel.error)
 
     def _move(self, session: ServerSession) -> None:
         self._take_in(session)
