@@ -16,7 +16,7 @@ from aiospice.migration.client import MigrationCancelled, MigrationFinished
 from aiospice.migration.peer import Late, LateEnd
 from aiospice.migration.source import Policy
 from aiospice.server.events import ServerChannelClosed
-from aiospice.server.holding import HOLD_SECONDS, NotHeld
+from aiospice.server.holding import HOLD_SECONDS, ClientsHeld, NotHeld
 from aiospice.wire.caps import MainCap
 from aiospice.wire.hold import Held
 
@@ -69,6 +69,33 @@ def test_what_is_under_way_when_clients_are_held_is_in_the_guests_state(
     assert isinstance(inputs, InputsServer)
     assert list(inputs.keys_down) == [0x1E, 0x20]
     assert [event.mode for event in anna.seen(MigrationFinished)] == ["seamless"]
+
+
+@OURS
+@pytest.mark.parametrize("stays", [False, True])
+def test_what_the_guest_still_says_while_its_clients_are_held_reaches_them(
+    monkeypatch: pytest.MonkeyPatch, ours: bool, stays: bool
+) -> None:
+    world, anna = held_world(monkeypatch, ours)
+    source, target = world["source"], world["target"]
+    assert source.host.port(PORT).write(b"before ") == 7
+    world.run()
+    source.core.hold_clients(world.now)
+    world.run()
+    assert len(source.seen(ClientsHeld)) == 1  # whoever waits for it is woken
+    for piece in (b"an answer ", b"in two"):
+        assert source.host.port(PORT).write(piece) == len(piece)
+    world.run()
+    state = source.core.freeze_machine(world.now)
+    if stays:
+        source.core.cancel_migration(world.now)
+    else:
+        target.core.thaw_machine(state, world.now)
+        source.core.complete_migration(world.now)
+    world.wait(1)
+    assert (source if stays else target).host.port(PORT).write(b", and more") == 10
+    world.wait(1)
+    assert came(anna) == b"before an answer in two, and more"
 
 
 @OURS

@@ -8,6 +8,7 @@ import json
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,11 +19,18 @@ from tests.test_handover_served import NAME, Moving
 import aiospice
 from aiospice.aio.coming import Come
 from aiospice.aio.control import ControlClient
+from aiospice.aio.going import Leave
 from aiospice.aio.serve import Server
 from aiospice.channels.inputs import InputsChannel
 from aiospice.errors import LocalError, StateError
-from aiospice.migration.link_source import HandoverFailed, HandoverFinished, HandoverUncertain
+from aiospice.migration.link_source import (
+    HandoverFailed,
+    HandoverFinished,
+    HandoverUncertain,
+    SourceLinkPhase,
+)
 from aiospice.migration.link_target import GuestDropped, TargetDo
+from aiospice.migration.peer import LateEnd
 from aiospice.proof.certificates import Certificates, make_certificates
 from aiospice.server.guest import Guest, Host
 
@@ -372,3 +380,25 @@ async def test_what_is_no_link_is_cut(tmp_path: Path) -> None:
             await control.ask("expect-migration", client=7, ticket="secret", timeout=5)
             with pytest.raises(LocalError, match="client can't be"):
                 await control.ask("expect-migration", client="7")
+
+
+async def test_the_last_word_of_the_last_client_is_told_though_it_has_left() -> None:
+    said = LateEnd(1, (10, 0), whole=True)
+    link = SimpleNamespace(phase=SourceLinkPhase.RUNNING, inbox=[], outbox=[], up=True)
+    core = SimpleNamespace(peer_out=[said])
+    leave: Any = SimpleNamespace(core=core, link=link, now=lambda: 0.0, _completed=True)
+    leave._link_up = True
+    leave._follow = lambda: setattr(link, "phase", SourceLinkPhase.OVER)
+    Leave.look(leave)
+    assert link.outbox == [said]
+    assert core.peer_out == []
+
+
+async def test_what_is_to_be_told_to_the_other_server_does_not_wait_for_something_else() -> None:
+    async with serving(Moving()) as server:
+        shell = server._shell
+        await eventually(lambda: shell._due is None)
+        shell.core.peer_out.append(LateEnd(1, (10, 0), whole=True))
+        shell._turn_if_needed()
+        assert shell._due is not None
+        shell.core.peer_out.clear()

@@ -74,6 +74,9 @@ class Leave(Driver):
         core, link, now = self.core, self.link, self.now()
         if link.phase is SourceLinkPhase.MOVING and core.clients_ready:
             link.clients_ready(now)
+        if link.phase is SourceLinkPhase.RUNNING:  # first: the last client's last word, too
+            link.outbox += core.peer_out
+            core.peer_out.clear()
         if self._completed:
             self._follow()
         messages, link.inbox = link.inbox, []

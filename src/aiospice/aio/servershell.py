@@ -321,7 +321,14 @@ class ServerShell:
     def _turn_if_needed(self) -> None:
         """Most of what clients send are acknowledgements, of which nothing follows."""
         core = self.core
-        if core._effects or core._events or core._wanting or core._stale or self._events:
+        if (
+            core._effects
+            or core._events
+            or core._wanting
+            or core._stale
+            or self._events
+            or core.peer_out
+        ):
             self.turn()
         elif self._due is None:
             self._arm()

@@ -29,6 +29,7 @@ __all__ = [
     "lower",
     "put_back",
     "refuse",
+    "take_back",
     "thaw_client",
 ]
 
@@ -69,6 +70,15 @@ def lift(core: CharDevice) -> DeviceState:
             client.waits_since = None
     core.draining = True
     return state
+
+
+def take_back(core: CharDevice, id: int) -> None:
+    """What a client was to be handed waits again: its channel has left, and takes nothing more."""
+    client = core.clients.get(id)
+    if client is not None:
+        client.send_queue.extendleft(reversed(client.outgoing))
+        client.outgoing.clear()
+        client.outgoing_bytes = 0
 
 
 def put_back(core: CharDevice, state: DeviceState, now: float) -> None:

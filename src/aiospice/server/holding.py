@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from aiospice.channels.events import Event
 from aiospice.channels.server.base import HeldBack, ServerPhase
 from aiospice.channels.server.vmc import DeviceServer
+from aiospice.devices.carry import take_back
 from aiospice.errors import StateError
 from aiospice.migration.source import ClientStage, Policy, SourcePhase
 from aiospice.server.forwarding import Forwarding
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from aiospice.server.machine import Machine
     from aiospice.server.session import ServerSession
 
-__all__ = ["HOLD_SECONDS", "Holding", "NotHeld"]
+__all__ = ["HOLD_SECONDS", "ClientsHeld", "Holding", "NotHeld"]
 
 Key = tuple[int, int]
 MAIN: Key = (1, 0)
@@ -47,6 +48,12 @@ class NotHeld(Event):
 
     client: int
     channels: tuple[str, ...]
+    seconds: float
+
+
+class ClientsHeld(Event):
+    """All clients that can be held are: nothing of them is under way. It took ``seconds``."""
+
     seconds: float
 
 
@@ -112,6 +119,7 @@ class Holding(Forwarding):
     def _look_at_holds(self) -> None:
         if self._hold_until is not None and _Stage.ASKED not in self._holds.values():
             self._hold_until = None
+            self._events.append(ClientsHeld(seconds=self._now - self._held_at))
 
     def _miss(self) -> None:
         """The time is up."""
@@ -132,6 +140,10 @@ class Holding(Forwarding):
         """Stop the guest's side; gives what goes to the target together with the guest."""
         if self._hold_until is not None:
             self._miss()
+        for session in self.sessions.values():
+            for key, channel in session.channels.items():
+                if isinstance(channel, DeviceServer) and channel.phase is ServerPhase.MIGRATING:
+                    take_back(self.devices[key].core, session.id)
         return super().freeze_machine(now, plain=plain)
 
     # -- what clients answer -----------------------------------------------------------------------
