@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from abc import ABC, abstractmethod
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -49,7 +50,7 @@ class LinkOptions(NamedTuple):
     host: str = ""
 
 
-class Driver:
+class Driver(ABC):
     """One link: reads it, keeps its time, sends what it wants to say."""
 
     link: SourceLink | TargetLink
@@ -181,21 +182,23 @@ class Driver:
 
     def look(self) -> None:
         """Look what has happened in the core."""
+        return
 
     def took(self) -> None:
         """Messages have come."""
+        return
 
+    @abstractmethod
     async def do(self, order: Any) -> None:
         """Carry out an order."""
-        raise NotImplementedError
 
+    @abstractmethod
     def failed(self, error: Exception) -> None:
         """An order could not be carried out."""
-        raise NotImplementedError
 
+    @abstractmethod
     def lost(self, text: str) -> None:
         """Tell the link that its connection is gone."""
-        raise NotImplementedError
 
 
 class Handovers:

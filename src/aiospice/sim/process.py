@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 from aiospice.channels.vmc import DeviceData
@@ -42,7 +43,7 @@ WORK_SECONDS = 0.002
 CODES = 16
 
 
-class Process:
+class Process(ABC):
     """Has connections and a clock; may be stopped, go on, or die."""
 
     core: Any
@@ -159,8 +160,9 @@ class Process:
         self.world.checks.process(self)
         self._arm()
 
+    @abstractmethod
     def _round(self) -> bool:
-        raise NotImplementedError
+        """Carry out what the core wants now; whether there was anything."""
 
     def _arm(self) -> None:
         at = self.core.next_wake()
