@@ -98,8 +98,24 @@ def seeds(numbers: Iterable[int], policy: str = "", jobs: int = 0) -> Iterator[T
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context
 
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(
+        jobs, mp_context=get_context("spawn"), initializer=_end_with_parent
+    ) as pool:
         yield from pool.map(_chunk, chunks, [policy] * len(chunks))
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was ended has nobody to tell."""
+    import threading
+    from multiprocessing import parent_process
+
+    def watch() -> None:
+        parent = parent_process()
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def run(

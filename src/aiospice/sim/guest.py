@@ -142,7 +142,8 @@ class SimGuest(Guest):
     # -- it is told --------------------------------------------------------------------------------
 
     def key(self, code: int, pressed: bool) -> None:
-        """Remember it."""
+        """Remember it, and show it."""
+        self.host.display(0).fill(code % (WIDTH - 4), 0, 4, 4, 0x808080 | code)
         self.memory.typed.append((code, pressed))
         (self.memory.down.add if pressed else self.memory.down.discard)(code)
 

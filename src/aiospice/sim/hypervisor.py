@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from aiospice.errors import AiospiceError
-from aiospice.migration.source import Policy, SourcePhase
+from aiospice.migration.source import ANSWER_SECONDS, LEAVE_SECONDS, Policy, SourcePhase
 from aiospice.sim.peerline import PeerLine
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ __all__ = ["Hypervisor"]
 LOOK = 0.005
 #: How long it waits for a server that doesn't answer before it has the guest go on at the source.
 CARRY_LIMIT = 20.0
+#: A source may wait for answers, and then for clients to leave, so long in all.
+LEFT_LIMIT = ANSWER_SECONDS + LEAVE_SECONDS + 5.0
 #: How long the link stays up behind the last client that has left.
 SETTLE_SECONDS = 15.0
 
@@ -40,6 +42,7 @@ class Hypervisor:
         self.step = "idle"
         self.cancelled = False
         self._since = self._stopped_at = 0.0
+        self._looked = 0
         self._state: Any = None
         self._shown = b""
         self.link: PeerLine | None = None
@@ -169,7 +172,6 @@ class Hypervisor:
             return
         machine = self.here.core.freeze_machine(self.clock.now)
         self.here.turn()
-        self.here.listens = False
         self._state = (self.here.guest.freeze(), machine)
         self._shown = self.here.host.display(0).pixels.tobytes()
         self.step, self._since = "frozen", self.clock.now
@@ -210,6 +212,7 @@ class Hypervisor:
             here.core.complete_migration(self.clock.now)
             here.turn()
             self.world.reached("complete")
+            self._looked = 0
             self._await_end()
 
     def _await_end(self) -> None:
@@ -217,6 +220,9 @@ class Hypervisor:
         if here.dead:
             self._moved("the source died behind the guest")
         elif here.stopped or here.core.source.phase is not SourcePhase.IDLE:
+            self._looked += not here.stopped
+            if self._looked * LOOK > LEFT_LIMIT:
+                self.world.wrong(f"{here.name} waits for its clients longer than it may")
             self._later(self._await_end)
         else:
             self.world.reached("left")

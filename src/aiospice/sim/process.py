@@ -224,8 +224,8 @@ class ServerProcess(Process):
         self.host = Host(self.core, lambda: None)
         self.guest = SimGuest(world.scenario, world.chance.fork("guest"))
         self.guest.attach(self.host)
-        #: The guest runs here; it is told what happens, which it is until its memory is taken.
-        self.owns = self.listens = False
+        #: The guest runs here.
+        self.owns = False
         self.strangers: set[int] = set()
         #: The link to the other server.
         self.peer: PeerLine | None = None
@@ -233,7 +233,7 @@ class ServerProcess(Process):
 
     def take_guest(self) -> None:
         """The guest is here, and runs."""
-        self.owns = self.listens = True
+        self.owns = True
         self.note("owns the guest")
         self.clock.after(self.world.scenario.tick, self._live)
 
@@ -296,8 +296,7 @@ class ServerProcess(Process):
     def _told(self, event: Event) -> None:
         if isinstance(event, (ClientDisconnected, ClientRefused)):
             self.note(str(event)[:160])
-        if self.listens:
-            dispatch(self.guest, self.host, event)
+        dispatch(self.guest, self.host, event)  # one that has left, too, as the real shell does
         self.world.server_event(self, event)
 
     def _do(self, effect: ServerEffect) -> None:

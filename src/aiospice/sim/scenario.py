@@ -115,9 +115,18 @@ class Scenario:
     @property
     def gentle(self) -> bool:
         """Nothing happens that a session doesn't survive whole."""
-        slow = self.latency + self.jitter > 0.25 or 0 < self.bandwidth < 1e6
         hard = any(fault.kind not in GENTLE for fault in self.faults)
-        return not slow and not hard and sum(fault.amount for fault in self.faults) < 2.0
+        return not self.slow and not hard and sum(fault.amount for fault in self.faults) < 2.0
+
+    @property
+    def exact_keys(self) -> bool:
+        """Every key reaches the guest once, in order: nothing happens but moves and their end."""
+        return not self.slow and all(fault.kind in ("cancel", "intruder") for fault in self.faults)
+
+    @property
+    def slow(self) -> bool:
+        """Whether limits of time may pass with nothing wrong."""
+        return self.latency + self.jitter > 0.25 or 0 < self.bandwidth < 1e6
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able; `Scenario.of` reads it."""
@@ -232,7 +241,7 @@ def _draw_fault(chance: Chance, scenario: Scenario) -> Fault:
         kind=kind,
         who=who,
         move=chance.below(len(scenario.moves)),
-        anchor=chance.pick(ANCHORS),
+        anchor=chance.pick(ANCHORS[:3] if about == "operator" else ANCHORS),
         delay=chance.pick((0.0, 1.0, 1.0, 1.0, 4.0)) * chance.between(0.0, 3.0 * trip),
         amount=chance.pick((0.05, 0.5, 1.5, 6.0, 15.0, 40.0)),
     )

@@ -89,7 +89,7 @@ class World:
         self.failure = ""
         #: The operator always waited for the clients.
         self.waited = all(move.patience > 10 for move in scenario.moves)
-        self.keys_are_exact = scenario.gentle and not scenario.faults and self.waited
+        self.keys_are_exact = scenario.exact_keys and self.waited
         self.strangers: list[Stranger] = []
         #: Called when a link between the servers has come to its end.
         self.on_link_over: Callable[[PeerLine], None] = lambda line: None
