@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 __all__ = ["AT_ONCE", "SESSIONS", "Crowd", "measure"]
 
 SESSIONS, SINGLE = 200, 20
-#: Moves that are let in at a time.
-AT_ONCE = 2
+#: Moves that are let in at a time: all servers of a process share a processor.
+AT_ONCE = 1
 _PACE = 0.25  # seconds between two numbers of a client
 _START, _REST = 120.0, 60.0
 
