@@ -179,7 +179,7 @@ def test_the_program_works_with_nothing_open() -> None:
 
 
 def test_a_missing_program_is_status_6_and_names_its_package() -> None:
-    done = aiospice("demo", PATH="/nonexistent")
+    done = aiospice("demo", "--guest", "qemu", PATH="/nonexistent")
     assert done.returncode == 6
     assert b"qemu-system-x86" in done.stderr.splitlines()[-1]
 
