@@ -319,7 +319,7 @@ def test_the_source_dies_before_the_hand_over(play: Play, when: str) -> None:
     source.main.closes()
     error = play.sees(SessionEnded).error
     assert isinstance(error, SessionLost)
-    assert "migration was being prepared" in str(error)
+    assert "while it was about to move to target, port 5901" in str(error)
     assert not play.peers
     assert play.core.next_wake() is None
 

@@ -162,6 +162,6 @@ async def test_a_client_that_never_arrives_has_a_limit(qemu_pair: PairFactory) -
 @pytest.mark.peers
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 async def test_a_qemu_ends_with_its_life(qemu_factory: QemuFactory) -> None:
-    qemu = await qemu_factory(life=0.5)
+    qemu = await qemu_factory(life=3)
     while qemu.running:
         await asyncio.sleep(0.02)

@@ -191,7 +191,7 @@ class Collected:
                     kept: Any = found.pixels  # given away: nothing is copied
                     display.surfaces[id] = (width, height, alpha, kept)
                     copies[id] = found.copy
-            machine.displays[number] = display._replace(copies=copies)
+            machine.displays[number] = display._replace(copies=copies or None)
         return data[8 : 8 + size], machine
 
     def _taken(self, number: int, id: int, width: int, height: int) -> _Coming:
