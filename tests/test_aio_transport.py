@@ -558,7 +558,7 @@ async def test_the_limit_covers_every_step_and_names_it(
     place = f"{endpoint.host}:{endpoint.port}"
     filled = {k: v.format(place) if isinstance(v, str) else v for k, v in changes.items()}
     with pytest.raises(SpiceTimeout, match=stage):
-        await opened(endpoint._replace(**filled), timeout=0.2)  # type: ignore[arg-type]
+        await opened(endpoint._replace(**filled), timeout=1.0)  # type: ignore[arg-type]
 
 
 async def test_cancelling_leaves_nothing_open(servers: Servers) -> None:

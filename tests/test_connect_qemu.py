@@ -384,17 +384,17 @@ async def silence(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
 async def test_a_listener_that_never_answers_is_given_up() -> None:
     """The text names the step and its limit."""
     async with listener(silence) as port:
-        limit = "0.3 s"
+        limit = "1 s"
         for address, step in (
             (f"spice://{HOST}:{port}", "link of main:0"),
             (f"spice+tls://{HOST}:{port}", "TLS handshake"),
             (f"ws://{HOST}:{port}/", "WebSocket handshake"),
             (f"wss://{HOST}:{port}/", "TLS handshake"),
         ):
-            await fails(SpiceTimeout, (step, limit), address, timeout=0.3)
+            await fails(SpiceTimeout, (step, limit), address, timeout=1.0)
         words = (f"by proxy http://{HOST}:{port}", "HTTP proxy handshake", limit)
         proxy = f"http://{HOST}:{port}"
-        await fails(SpiceTimeout, words, f"spice://{HOST}:1", proxy=proxy, timeout=0.3)
+        await fails(SpiceTimeout, words, f"spice://{HOST}:1", proxy=proxy, timeout=1.0)
 
 
 async def test_other_servers_are_told_apart() -> None:

@@ -120,6 +120,7 @@ class Session:
         self._screen_at = 0.0
         self._ended = False
         self._typed = False
+        self._was_at = config.unix_path or f"{config.host}:{config.port or config.tls_port}"
 
     # -- beginning and end -------------------------------------------------------------------------
 
@@ -263,9 +264,11 @@ class Session:
 
     @property
     def address(self) -> str:
-        """Where the session is now."""
+        """Where the session is now, or was last."""
         link = self._shell.core.link_of((1, 0))
-        return "" if link is None else str(link.endpoint)
+        if link is not None:
+            self._was_at = str(link.endpoint)
+        return self._was_at
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -507,6 +510,8 @@ class Session:
     def _ports_named(self) -> bool:
         from aiospice.channels.vmc import PortChannel
 
+        if self._shell.core.starting_over or not self._shell.core.ready:
+            return False  # what the server has is still to come
         channels = [self._shell.core.channels[key] for key in self._port_keys()]
         return all(
             isinstance(channel, PortChannel) and channel.port_name is not None

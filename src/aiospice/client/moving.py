@@ -131,6 +131,11 @@ class Moving(Connections, ABC):
             assert event.destination is not None
             self._switch_host(event.destination, now)
 
+    @property
+    def starting_over(self) -> bool:
+        """The session opens its channels anew, on the server where it was told to go."""
+        return self._starting_over
+
     def _begin(self, event: MigrationRequested, now: float) -> None:
         phase = self.migration.phase
         if phase in (MigrationPhase.SWITCHING, MigrationPhase.RESTARTING) or self._starting_over:
