@@ -19,18 +19,17 @@ import re
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self
 
 from aiospice.client.picture import Picture
 from aiospice.errors import LocalError, MissingProgram, SessionLost, SpiceTimeout
+from aiospice.proof.eventprogram import EventProgram
 from aiospice.proof.truth import difference
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 __all__ = ["GtkClient"]
-
-T = TypeVar("T")
 
 _COMPLAINT = re.compile(r"(?:GSpice|GLib\S*)-(?:WARNING|CRITICAL|ERROR) \*\*|Traceback")
 
@@ -54,7 +53,7 @@ def _look_for_it() -> None:
         )
 
 
-class GtkClient:
+class GtkClient(EventProgram):
     """One run of the program; ``events`` holds all it has told, oldest first.
 
     ``raw_sound`` keeps the library from offering Opus. Other options are properties of its
@@ -69,6 +68,8 @@ class GtkClient:
     ``transferred``, ``files-sent``. Their ``data`` is `bytes`.
     """
 
+    name = "gtkclient"
+
     def __init__(
         self,
         host: str = "",
@@ -79,6 +80,7 @@ class GtkClient:
         prefix: Sequence[str] = (),
         **properties: object,
     ) -> None:
+        super().__init__()
         wanted: dict[str, object] = {"host": host, "port": port or "", "tls-port": tls_port or ""}
         wanted = {name: str(value) for name, value in wanted.items() if value}
         for name, value in properties.items():
@@ -90,41 +92,18 @@ class GtkClient:
             del self._environment[name]
         if raw_sound:
             self._environment["SPICE_DISABLE_OPUS"] = "1"
-        self.events: list[dict[str, Any]] = []
-        self._news = asyncio.Condition()
         self._answers: dict[int, asyncio.Future[Any]] = {}
         self._orders = 0
-        self._ended = False
-        self._process: asyncio.subprocess.Process | None = None
-        self._reader: asyncio.Task[None] | None = None
         self._folder = tempfile.TemporaryDirectory(prefix="aiospice-gtkclient-")
-        self._output = tempfile.TemporaryFile()  # noqa: SIM115 - lives with the process
 
     async def __aenter__(self) -> Self:
         await asyncio.to_thread(_look_for_it)
-        self._process = await asyncio.create_subprocess_exec(
-            *(*self._prefix, _PYTHON, str(_PROGRAM), self._arguments),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=self._output,
-            env=self._environment,
-            limit=1 << 26,  # a line that carries a large clipboard
-        )
-        self._reader = asyncio.create_task(self._read())
+        await self._run([*self._prefix, _PYTHON, str(_PROGRAM), self._arguments], self._environment)
         return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.kill()
 
     async def kill(self) -> None:
         """End the program at once."""
-        if self._process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
-            await self._process.wait()
-        if self._reader is not None:
-            await self._reader
-        self._output.close()
+        await super().kill()
         self._folder.cleanup()
 
     # -- orders ----------------------------------------------------------------------------
@@ -135,21 +114,16 @@ class GtkClient:
         Bytes among the arguments are sent as digits. Raises `LocalError` with the program's words
         when it can't, `SessionLost` when it has ended, `SpiceTimeout`.
         """
-        assert self._process is not None
-        assert self._process.stdin is not None
         self._orders += 1
         values = {k: v.hex() if isinstance(v, bytes) else v for k, v in arguments.items()}
         line = json.dumps({"id": self._orders, "do": order, **values})
         answer = self._answers[self._orders] = asyncio.get_running_loop().create_future()
         try:
             async with asyncio.timeout(timeout):
-                self._process.stdin.write(line.encode() + b"\n")
-                await self._process.stdin.drain()
+                await self._order(line.encode())
                 return await answer
         except TimeoutError:
             raise SpiceTimeout(f"gtkclient: {order} takes longer than {timeout:g} s") from None
-        except (BrokenPipeError, ConnectionResetError):
-            raise SessionLost(f"gtkclient has ended: {self.output()}") from None
 
     async def opened(self, *channels: str, timeout: float = 30) -> None:
         """Wait until these channels (``display:0``) are open."""
@@ -197,33 +171,7 @@ class GtkClient:
                 f"spice-gtk: display {display} isn't the guest's after {limit:g} s: {wrong}"
             ) from None
 
-    # -- events ----------------------------------------------------------------------------
-
-    async def wait(
-        self, event: str, *, timeout: float = 30, since: int = 0, **fields: object
-    ) -> dict[str, Any]:
-        """Wait for an event with these fields, one among ``events[since:]`` included.
-
-        Raises `SpiceTimeout`, and `SessionLost` when the program ends before.
-        """
-        text = f"{event} {fields or ''}"
-        return await self.until(lambda: self.find(event, since=since, **fields), text, timeout)
-
-    async def until(self, found: Callable[[], T | None], what: str, timeout: float = 30) -> T:
-        """Wait until ``found``, asked after every event, returns something true."""
-        async with self._news:
-            try:
-                async with asyncio.timeout(timeout):
-                    while not (value := found()):
-                        if self._ended:
-                            raise SessionLost(f"gtkclient ended before {what}: {self.output()}")
-                        await self._news.wait()
-            except TimeoutError:
-                told = [_short(event) for event in self.events if event["event"] != "changed"][-8:]
-                raise SpiceTimeout(
-                    f"gtkclient: no {what} in {timeout:g} s, last {told}: {self.output()}"
-                ) from None
-        return value
+    # -- events ------------------------------------------------------------------------------------
 
     async def data(self, event: str, size: int, *, timeout: float = 30, **fields: object) -> bytes:
         """Wait until events with these fields have brought ``size`` bytes; returns all they have.
@@ -242,42 +190,23 @@ class GtkClient:
         wanted = {"event": event, **fields}.items()
         return b"".join(item["data"] for item in self.events if wanted <= item.items())
 
-    def find(self, event: str, *, since: int = 0, **fields: object) -> dict[str, Any] | None:
-        """The first event with these fields among ``events[since:]``, or None."""
-        wanted = {"event": event, **fields}.items()
-        return next((item for item in self.events[since:] if wanted <= item.items()), None)
-
     def complaints(self) -> list[str]:
         """What the library warned of; that this machine has no sound card isn't among it."""
         return [line for line in self.output().splitlines() if _COMPLAINT.search(line)]
 
-    def output(self) -> str:
-        """The end of what the program printed to its standard error."""
-        if self._output.closed:
-            return ""
-        size = os.fstat(self._output.fileno()).st_size
-        return os.pread(self._output.fileno(), 2000, max(0, size - 2000)).decode(errors="replace")
+    def _said(self, said: dict[str, Any]) -> bool:
+        if "id" in said:
+            self._answer(said)
+            return False
+        if isinstance(said.get("data"), str):
+            said["data"] = bytes.fromhex(said["data"])
+        return True
 
-    async def _read(self) -> None:
-        assert self._process is not None
-        assert self._process.stdout is not None
-        while line := await self._process.stdout.readline():
-            said = json.loads(line)
-            if "id" in said:
-                self._answer(said)
-                continue
-            if isinstance(said.get("data"), str):
-                said["data"] = bytes.fromhex(said["data"])
-            async with self._news:
-                self.events.append(said)
-                self._news.notify_all()
+    def _is_over(self) -> None:
         for answer in self._answers.values():
             if not answer.done():
                 answer.set_exception(SessionLost(f"gtkclient has ended: {self.output()}"))
         self._answers.clear()
-        async with self._news:
-            self._ended = True
-            self._news.notify_all()
 
     def _answer(self, said: Mapping[str, Any]) -> None:
         answer = self._answers.pop(said["id"])
@@ -287,8 +216,3 @@ class GtkClient:
             answer.set_exception(LocalError(f"gtkclient: {said['error']}"))
         else:
             answer.set_result(said["ok"])
-
-
-def _short(event: Mapping[str, Any]) -> dict[str, Any]:
-    """An event as an error shows it."""
-    return {k: f"{len(v)} bytes" if isinstance(v, bytes) else v for k, v in event.items()}

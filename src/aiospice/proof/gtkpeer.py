@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import json
 import os
 import shutil
 import subprocess
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from aiospice.client.picture import Picture
 from aiospice.errors import LocalError, MissingProgram, SessionLost, SpiceTimeout
+from aiospice.proof.eventprogram import EventProgram
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -86,7 +86,7 @@ def parse_ppm(data: bytes) -> Picture:
     return Picture(width, height, bytes(bgrx))
 
 
-class GtkPeer:
+class GtkPeer(EventProgram):
     """One run of the program; ``events`` holds all it has told, oldest first.
 
     An event is a dict with ``t`` (seconds since 1970) and ``event``: ``connect``,
@@ -95,6 +95,8 @@ class GtkPeer:
     ``write-error``, ``disconnected``, ``report``, ``saved``, ``not-saved``. ``prefix`` goes in
     front of the command line (`DelayedNetwork.command`).
     """
+
+    name = "gtkpeer"
 
     def __init__(
         self,
@@ -110,6 +112,7 @@ class GtkPeer:
         display: bool = True,
         prefix: Sequence[str] = (),
     ) -> None:
+        super().__init__()
         options: dict[str, object] = {
             "host": host,
             "port": port,
@@ -124,51 +127,25 @@ class GtkPeer:
             self._arguments.append("--no-display")
         self._prefix = list(prefix)
         self._password = password
-        self.events: list[dict[str, Any]] = []
-        self._news = asyncio.Condition()
-        self._ended = False
-        self._process: asyncio.subprocess.Process | None = None
-        self._reader: asyncio.Task[None] | None = None
-        self._output = tempfile.TemporaryFile()  # noqa: SIM115 - lives with the process
 
     async def __aenter__(self) -> Self:
         program = await asyncio.to_thread(build)
         environment = dict(os.environ)
         if self._password is not None:
             environment["GTKPEER_PASSWORD"] = self._password
-        self._process = await asyncio.create_subprocess_exec(
-            *(*self._prefix, str(program), *self._arguments),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=self._output,
-            env=environment,
-        )
-        self._reader = asyncio.create_task(self._read())
+        await self._run([*self._prefix, str(program), *self._arguments], environment)
         return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.kill()
-
-    async def kill(self) -> None:
-        """End the program at once."""
-        if self._process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
-            await self._process.wait()
-        if self._reader is not None:
-            await self._reader
-        self._output.close()
 
     async def start_stream(self, window: int = 2048, chunk: int = 128, every: int = 0) -> None:
         """Stream counters: at most ``window`` bytes in flight, ``chunk`` bytes a write.
 
         ``every``: milliseconds between two writes, 0: as soon as the window allows.
         """
-        await self._order(f"start {window} {chunk} {every}")
+        await self._order(f"start {window} {chunk} {every}".encode())
 
     async def stop_stream(self) -> None:
         """Send no more; what is in flight comes back."""
-        await self._order("stop")
+        await self._order(b"stop")
 
     async def report(self, order: str = "report") -> dict[str, Any]:
         """Ask for the numbers so far.
@@ -180,7 +157,7 @@ class GtkPeer:
         and ``screen`` (MD5 of the pixels as `aiospice.proof.keeper.digest` has it).
         """
         seen = len(self.events)
-        await self._order(order)
+        await self._order(order.encode())
         return await self.wait("report", since=seen)
 
     async def screen(self) -> Picture:
@@ -188,7 +165,7 @@ class GtkPeer:
         seen = len(self.events)
         with tempfile.TemporaryDirectory(prefix="aiospice-gtkpeer-") as folder:
             path = Path(folder) / "screen.ppm"
-            await self._order(f"save {path}")
+            await self._order(f"save {path}".encode())
             while (said := self.find("not-saved", since=seen)) is None:
                 with contextlib.suppress(SpiceTimeout):
                     await self.wait("saved", since=seen, timeout=0.5)
@@ -215,54 +192,3 @@ class GtkPeer:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._process.wait(), 5)
         return report
-
-    async def wait(
-        self, event: str, *, timeout: float = 20, since: int = 0, **fields: object
-    ) -> dict[str, Any]:
-        """Wait for an event with these fields, one among ``events[since:]`` included.
-
-        Raises `SpiceTimeout`, and `SessionLost` when the program ends before.
-        """
-        async with self._news:
-            try:
-                async with asyncio.timeout(timeout):
-                    while (found := self.find(event, since=since, **fields)) is None:
-                        if self._ended:
-                            raise SessionLost(f"gtkpeer ended before {event}: {self.output()}")
-                        await self._news.wait()
-            except TimeoutError:
-                text = f"gtkpeer: no {event} {fields or ''} in {timeout:g} s: {self.output()}"
-                raise SpiceTimeout(text) from None
-        return found
-
-    def find(self, event: str, *, since: int = 0, **fields: object) -> dict[str, Any] | None:
-        """The first event with these fields among ``events[since:]``, or None."""
-        wanted = {"event": event, **fields}.items()
-        return next((item for item in self.events[since:] if wanted <= item.items()), None)
-
-    def output(self) -> str:
-        """The end of what the library complained about."""
-        if self._output.closed:
-            return ""
-        size = os.fstat(self._output.fileno()).st_size
-        return os.pread(self._output.fileno(), 2000, max(0, size - 2000)).decode(errors="replace")
-
-    async def _order(self, line: str) -> None:
-        assert self._process is not None
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(line.encode() + b"\n")
-            await self._process.stdin.drain()
-        except (BrokenPipeError, ConnectionResetError):
-            raise SessionLost(f"gtkpeer has ended: {self.output()}") from None
-
-    async def _read(self) -> None:
-        assert self._process is not None
-        assert self._process.stdout is not None
-        while line := await self._process.stdout.readline():
-            async with self._news:
-                self.events.append(json.loads(line))
-                self._news.notify_all()
-        async with self._news:
-            self._ended = True
-            self._news.notify_all()

@@ -34,21 +34,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Xspice", "XspiceOptions"]
 
-#: Debian's packages for what is run here; everything else is looked for in ``x11-apps``.
-_PACKAGES = {
-    "Xorg": "xserver-xspice",
-    "Xspice": "xserver-xspice",
-    "xdotool": "xdotool",
-    "xrandr": "x11-xserver-utils",
-    "xrefresh": "x11-xserver-utils",
-    "xset": "x11-xserver-utils",
-    "xsetroot": "x11-xserver-utils",
-    "xterm": "xterm",
-    "xprop": "x11-utils",
-    "xwininfo": "x11-utils",
-    "xfd": "x11-utils",
-    "xcompmgr": "xcompmgr",
-}
 _CONFIG = """\
 Section "Device"
     Identifier "screen device"
