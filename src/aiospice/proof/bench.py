@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["PARTS", "complain", "median", "ratio", "run"]
 
 #: Each part has a module ``bench_<part>`` with ``measure(...)``, an async generator of results.
-PARTS = ("codecs", "draw", "frames", "load", "screenshot", "migration", "handover")
+PARTS = ("codecs", "draw", "frames", "load", "screenshot", "migration", "handover", "sim")
 
 
 async def run(*, part: str | None = None, json: bool = False, **options: Any) -> int:

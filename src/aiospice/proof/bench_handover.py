@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from aiospice.proof.handover import Moved
     from aiospice.proof.pcap import Connection
 
-__all__ = ["measure"]
+__all__ = ["measure", "undisturbed"]
 
 #: Trips and silences; the guest's standstill; bytes of a full desktop; many clients at once.
 KINDS = ("trips", "pause", "state", "crowd")
@@ -86,13 +86,13 @@ async def measure(
         "crowd": lambda: handover_crowd.measure(policies=policies),
     }
     for kind in chosen:
-        with _undisturbed():
+        with undisturbed():
             async for row in kinds[kind]():
                 yield {"measured": kind, **row}
 
 
 @contextlib.contextmanager
-def _undisturbed() -> Iterator[None]:
+def undisturbed() -> Iterator[None]:
     """Real-time priority for all that is measured, ours and QEMU: other programs don't count."""
     policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
     with contextlib.suppress(OSError):

@@ -22,6 +22,8 @@ __all__ = ["CAPACITY", "DEAD_SECONDS", "End", "Line", "LineShape", "Network"]
 
 #: Bytes that the kernels of both ends hold of one direction.
 CAPACITY = 128 << 10
+#: Bytes in a packet of TCP.
+PACKET = 1448
 #: What one read brings at most.
 READ = 64 << 10
 #: After so long a kernel gives up a connection whose other end is silent (keep-alive: 30 s and
@@ -30,11 +32,16 @@ DEAD_SECONDS = 90.0
 
 
 class LineShape(NamedTuple):
-    """One direction of a line: seconds on the way, at most so many more, bytes a second."""
+    """One direction of a line: seconds on the way, at most so many more, bytes a second.
+
+    ``window``: packets that a new connection sends before the first is acknowledged, as TCP has it
+    (10; RFC 6928), and one more for each that is; 0: without limit.
+    """
 
     latency: float
     jitter: float = 0.0
     bandwidth: float = 0.0
+    window: int = 0
 
 
 class Owner(Protocol):
@@ -91,6 +98,9 @@ class End:
         self.outstanding = 0
         self._acks: deque[tuple[float, int]] = deque()
         self._last = 0.0
+        #: Packets that may be on their way, and when each of those that are will be acknowledged.
+        self.window = (line.there if there else line.back).window
+        self._flying: deque[float] = deque()
         #: Here and unread.
         self.inbox = bytearray()
         self.paused = False
@@ -178,12 +188,31 @@ class Network:
         size = min(len(end.rest), CAPACITY - end.outstanding)
         if size <= 0 or end.gone:
             return
+        if end.window and not (size := min(size, self._room(end))):
+            return
         data = bytes(end.rest[:size])
         del end.rest[:size]
         end.outstanding += size
         self._send(end, data)
+        if end.window and end.rest:
+            self._room(end)
         if not end.rest and end.finished:
             self._farewell(end, None)
+
+    def _room(self, end: End) -> int:
+        """Bytes that TCP sends now; if there are none, it goes on when a packet is acknowledged."""
+        flying = end._flying
+        while flying and flying[0] <= self.clock.now:
+            flying.popleft()
+            end.window += 1
+        room = max(0, end.window - len(flying)) * PACKET
+        if not room:
+            self.clock.at(flying[0], self._goes_on, end)
+        return room
+
+    def _goes_on(self, end: End) -> None:
+        if end.rest and not end.gone:
+            self._flush(end)
 
     def _send(self, end: End, data: bytes) -> None:
         names = (end.owner.name, end.other.owner.name)
@@ -192,6 +221,10 @@ class Network:
             return
         at = end.line.arrival(self.clock.now, len(data), there=end.there)
         end._last = max(end._last, at)
+        if end.window:
+            back = (end.line.back if end.there else end.line.there).latency
+            packets = (len(data) + PACKET - 1) // PACKET
+            end._flying.extend([end._last + back] * packets)
         self.clock.at(end._last, self._arrive, end, data)
 
     def _arrive(self, end: End, data: bytes) -> None:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from aiospice.sim.clock import EPOCH
 from aiospice.sim.scenario import calm
 from aiospice.sim.world import World
 
-__all__ = ["Cost", "measure"]
+if TYPE_CHECKING:
+    from aiospice.sim.scenario import Scenario
+
+__all__ = ["Cost", "cost_of", "measure"]
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,13 @@ class Cost:
 
 def measure(policy: str, latency: float) -> Cost:
     """Play one calm move."""
-    world = World(calm(policy, latency))
+    return cost_of(calm(policy, latency))
+
+
+def cost_of(scenario: Scenario) -> Cost:
+    """Play a scenario of one move."""
+    policy, latency = scenario.policy, scenario.latency
+    world = World(scenario)
     told: list[int] = []
     world.on_link_over = lambda line: told.append(line.bytes)
     world.play()

@@ -82,6 +82,8 @@ class Scenario:
     jitter: float = 0.0
     #: Bytes a second of each client's line, 0: without limit.
     bandwidth: float = 0.0
+    #: Packets of a new connection (`aiospice.sim.lines.LineShape`), 0: without limit.
+    window: int = 0
     #: What the client with the port writes and the guest writes, bytes a second each.
     to_guest: int = 40_000
     to_client: int = 40_000
@@ -173,6 +175,7 @@ def calm(policy: str, latency: float, seed: int = 0) -> Scenario:
         seed=seed,
         policy=policy,
         latency=latency,
+        window=10,
         to_guest=20_000,
         to_client=20_000,
         keys=False,

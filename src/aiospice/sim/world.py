@@ -98,7 +98,7 @@ class World:
 
     def _join(self) -> None:
         scenario = self.scenario
-        shape = LineShape(scenario.latency, scenario.jitter, scenario.bandwidth)
+        shape = LineShape(scenario.latency, scenario.jitter, scenario.bandwidth, scenario.window)
         for client in scenario.client_names:
             for server in scenario.names:
                 self.net.join(client, server, shape, self.chance.fork(f"{client}-{server}"))
