@@ -169,3 +169,32 @@ asyncio.run(main())
         await asyncio.sleep(0.02)
     await delayed_network(delay_ms=1)
     assert not os.path.exists(place)
+
+
+@pytest.mark.net
+async def test_a_reset_tells_both_ends_at_once(delayed_network: NetworkFactory) -> None:
+    net = await delayed_network(delay_ms=5)
+    ended: asyncio.Queue[str] = asyncio.Queue()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while data := await reader.read(65536):
+                writer.write(data)
+        except ConnectionResetError:
+            ended.put_nowait("reset")
+        writer.close()
+
+    server = await asyncio.start_server(serve, net.server_address, 0)
+    sock = await net.connect(net.server_address, server.sockets[0].getsockname()[1])
+    reader, writer = await asyncio.open_connection(sock=sock)
+    writer.write(b"ping")
+    assert await reader.readexactly(4) == b"ping"
+    await net.reset()
+    with pytest.raises(ConnectionResetError):
+        await asyncio.wait_for(reader.read(1), 5)
+    assert await asyncio.wait_for(ended.get(), 5) == "reset"
+    writer.close()
+    server.close()
+    async with echo_through(net) as (again, out):  # new connections work
+        out.write(b"pong")
+        assert await again.readexactly(4) == b"pong"

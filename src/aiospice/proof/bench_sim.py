@@ -112,7 +112,8 @@ def predicted(policy: str, delay: float, model: Model, runs: int) -> Pause:
     costs = []
     for seed in range(runs):
         scenario = calm(policy, delay / 1e3 + model.reaction, seed)
-        move = replace(scenario.moves[0], carries=model.state)
+        gap = _BEFORE + model.beat * seed / runs  # at any moment of a beat
+        move = replace(scenario.moves[0], carries=model.state, gap=gap)
         costs.append(cost_of(replace(scenario, tick=model.beat, moves=(move,))))
     if not all(cost.whole for cost in costs):
         raise LocalError(f"a simulated move didn't go whole: {policy}, {delay:g} ms")

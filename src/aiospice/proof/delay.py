@@ -36,7 +36,7 @@ from aiospice.errors import LocalError, MissingProgram
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["DelayedNetwork"]
+__all__ = ["DelayedNetwork", "ip"]
 
 MTU = 1500
 #: Packets that the kernel holds for us; fewer would be loss that nobody asked for.
@@ -50,6 +50,7 @@ LINGER = 1.0
 _TUNSETIFF, _IFF_TUN, _IFF_NO_PI = 0x400454CA, 1, 0x1000
 _CLONE_NEWNET = 0x40000000
 _PR_SET_TIMERSLACK = 29
+_TCP, _FIN, _SYN, _RST = 6, 1, 2, 4
 _PCAP_NANOSECONDS, _LINKTYPE_RAW = 0xA1B23C4D, 101
 
 
@@ -84,6 +85,8 @@ class _Line:
         self.waiting: deque[tuple[int, bytes]] = deque()
         self.free_at = 0  # when the rate lets the next packet leave
         self.last_due = 0
+        #: Of each TCP connection: what its receiver expects next, as far as it has been given.
+        self.expected: dict[bytes, int] = {}
 
 
 class _Bridge:
@@ -108,8 +111,19 @@ class _Bridge:
         self.loss = order.get("loss", self.loss)
         self.rate = order.get("rate", self.rate)
         self.partition = order.get("partition", self.partition)
+        if order.get("reset"):
+            self.reset()
         if self.capture:
             self.capture.flush()
+
+    def reset(self) -> None:
+        """Have both ends of each TCP connection told that it is gone; drop what is under way."""
+        for line in self.lines:
+            line.waiting.clear()
+            for flow, number in line.expected.items():
+                with contextlib.suppress(OSError):
+                    os.write(line.sink, reset_packet(flow, number))
+            line.expected.clear()
 
     def take(self, line: _Line) -> None:
         """Read what ``line.source`` has, a bounded number so that the other side isn't starved."""
@@ -150,6 +164,7 @@ class _Bridge:
             try:
                 os.write(line.sink, packet)
                 self.passed += 1
+                note_tcp(line.expected, packet)
             except OSError:  # the device is going away, or its queue is full
                 self.lost += 1
         return waiting[0][0] if waiting else None
@@ -189,6 +204,40 @@ class _Bridge:
             self.turn()
         if self.capture:
             self.capture.flush()
+
+
+def note_tcp(expected: dict[bytes, int], packet: bytes) -> None:
+    """Remember what the receiver of a TCP segment expects next, by addresses and ports."""
+    if len(packet) < 40 or packet[0] >> 4 != 4 or packet[9] != _TCP:
+        return
+    at = (packet[0] & 15) * 4
+    flow = packet[12:20] + packet[at : at + 4]
+    flags = packet[at + 13]
+    if flags & _RST:
+        expected.pop(flow, None)
+        return
+    size = len(packet) - at - (packet[at + 12] >> 4) * 4 + bool(flags & _SYN) + (flags & _FIN)
+    end = (int.from_bytes(packet[at + 4 : at + 8], "big") + size) & 0xFFFFFFFF
+    before = expected.get(flow, end)
+    if (end - before) & 0xFFFFFFFF < 1 << 31:  # not one that was sent again
+        expected[flow] = end
+
+
+def reset_packet(flow: bytes, number: int) -> bytes:
+    """A segment that ends a connection for the receiver that expects ``number`` (RFC 9293)."""
+    addresses, ports = flow[:8], flow[8:]
+    tcp = ports + struct.pack(">IIBBHHH", number, 0, 5 << 4, _RST, 0, 0, 0)
+    check = _checksum(addresses + struct.pack(">HH", _TCP, len(tcp)) + tcp)
+    tcp = tcp[:16] + struct.pack(">H", check) + tcp[18:]
+    head = struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(tcp), 0, 0, 64, _TCP, 0) + addresses
+    return head[:10] + struct.pack(">H", _checksum(head)) + head[12:] + tcp
+
+
+def _checksum(data: bytes) -> int:
+    total = sum(struct.unpack(f">{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
 
 
 def _open_tun(name: str) -> int:
@@ -281,7 +330,7 @@ class DelayedNetwork:
                 await self._process.wait()
             self._process = None
         if self.client_namespace:
-            await _ip("netns", "delete", self.client_namespace, check=False)
+            await ip("netns", "delete", self.client_namespace, check=False)
             self.client_namespace = ""
 
     async def change(self, **settings: float | bool) -> dict[str, int]:
@@ -326,6 +375,10 @@ class DelayedNetwork:
             raise
         return sock
 
+    async def reset(self) -> None:
+        """Break each TCP connection: both of its ends are told, what is under way is lost."""
+        await self.change(reset=True)
+
     async def _start(self) -> int:
         """Start the program on the first pair of device names that nobody has."""
         first = os.getpid() % 250
@@ -358,16 +411,16 @@ class DelayedNetwork:
     async def _configure(self, number: int) -> None:
         server, client, namespace = f"aio{number}s", f"aio{number}c", self.client_namespace
         for stale in _stale_namespaces():
-            await _ip("netns", "delete", stale, check=False)
-        await _ip("netns", "add", namespace)
-        await _ip("link", "set", client, "netns", namespace)
+            await ip("netns", "delete", stale, check=False)
+        await ip("netns", "add", namespace)
+        await ip("link", "set", client, "netns", namespace)
         inside = ("-n", namespace)
         size = ("mtu", str(MTU), "txqueuelen", str(QUEUE_LENGTH), "up")
-        await _ip("addr", "add", f"{self.server_address}/24", "dev", server)
-        await _ip(*inside, "addr", "add", f"{self.client_address}/24", "dev", client)
-        await _ip("link", "set", server, *size)
-        await _ip(*inside, "link", "set", client, *size)
-        await _ip(*inside, "link", "set", "lo", "up")
+        await ip("addr", "add", f"{self.server_address}/24", "dev", server)
+        await ip(*inside, "addr", "add", f"{self.client_address}/24", "dev", client)
+        await ip("link", "set", server, *size)
+        await ip(*inside, "link", "set", client, *size)
+        await ip(*inside, "link", "set", "lo", "up")
 
 
 def _check_possible() -> None:
@@ -386,7 +439,8 @@ def _stale_namespaces() -> list[str]:
     return []
 
 
-async def _ip(*arguments: str, check: bool = True) -> None:
+async def ip(*arguments: str, check: bool = True) -> None:
+    """Run ``ip``; `MissingProgram` with its complaint if it can't."""
     process = await asyncio.create_subprocess_exec(
         "ip",
         *arguments,
