@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from aiospice.aio.calm import CALM
 from aiospice.aio.handover import Driver
 from aiospice.errors import AiospiceError, LocalError, StateError
 from aiospice.migration.link_target import TargetDo, TargetLink, TargetLinkPhase
@@ -69,6 +70,14 @@ class Come(Driver):
         """The connection is gone."""
         self.link.lost(text)
 
+    async def drive(self) -> None:
+        """Until it is over."""
+        try:
+            await super().drive()
+        finally:
+            CALM.end(self)
+            self.shell.keys.rest(False)
+
     def failed(self, error: Exception) -> None:
         """What can't be carried out is refused."""
         if self.link.phase is TargetLinkPhase.RUNNING:
@@ -93,6 +102,8 @@ class Come(Driver):
             machine, self._machine = self._machine, None
             self.server._guest_came(machine)
             self.link.running()
+            CALM.begin(self)  # clients are on their way
+            self.shell.keys.rest(False)
         elif order.do is TargetDo.DROP:
             self._drop(order.text)
         elif order.do is TargetDo.CLOSE:
@@ -119,11 +130,13 @@ class Come(Driver):
         for client in proposal.clients:
             core.expect_migration(client.client, client.ticket, EXPECT_SECONDS, now=self.now())
         self.shell.turn()
+        self.shell.keys.rest(True)
         changed = tuple((theirs, own) for own, theirs in numbers.items() if own != theirs)
         self.link.agree(Agree(host, port, tls_port, "", changed), self.now())
 
     def _take(self, last: bytes) -> None:
         """Take the guest up without letting it run."""
+        CALM.begin(self)
         guest, machine = self._collected.rest(last)
         early = {name: decode_plain(data) for name, data in self._collected.guest_parts().items()}
         self._collected = Collected()

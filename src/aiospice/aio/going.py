@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from aiospice.aio.calm import CALM
 from aiospice.aio.handover import Driver
 from aiospice.aio.peerlink import connect_peer
 from aiospice.errors import AiospiceError, StateError
@@ -25,6 +27,12 @@ __all__ = ["ROUNDS", "Leave"]
 #: How often the state is told while the guest runs, and what little is left for when it stands.
 ROUNDS = 4
 FEW_BYTES = 2 << 20
+#: What little is left for when it stands, where the guest lets it be: bytes, and how often it is
+#: tried at last, when nothing else is waited for.
+LITTLE_BYTES = 64 << 10
+LAST_ROUNDS = 3
+#: How long it is waited for images that are being packed, so that the guest needn't.
+PACK_SECONDS = 0.03
 #: What the link gives clients beyond what the core gives them, in seconds: the core's word counts.
 _SPARE = 1.0
 #: How long it is waited for what was told to be published.
@@ -135,6 +143,7 @@ class Leave(Driver):
             self.core.complete_migration(now)
             self._completed = True
             self.shell.turn()
+            CALM.begin(self)  # clients are on their way
         elif order.do is Do.STAY:
             self.outcome = f"the guest stayed: {order.text}"
             self._stay()
@@ -218,12 +227,36 @@ class Leave(Driver):
         except (OSError, AiospiceError) as error:
             self.cut(str(error))
 
+    async def _catch_up(self) -> None:
+        """Have as little as can be left to be done while the guest stands still."""
+        core = self.core
+        core.rest(self.now())
+        CALM.begin(self)
+        until = self.now() + PACK_SECONDS
+        while core.packing and self.now() < until:
+            self._turned.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(until):
+                    await self._turned.wait()
+        for _ in range(LAST_ROUNDS):
+            if self._early.waiting <= LITTLE_BYTES:
+                break
+            for piece in self._pieces():
+                await self._tell_piece(piece)
+                self.link.early_bytes += len(piece.data)
+
     async def _freeze(self) -> None:
         """Stop the guest, and tell the rest of it."""
         server, core = self.server, self.core
+        await self._catch_up()
+        if self.link.phase is not SourceLinkPhase.STOPPING:  # called off meanwhile
+            return
+        self.link.stands_still(self.now())
         await server._end_life()
         if core.source.policy is Policy.HOLD and core.source.phase is SourcePhase.READY:
             await self._hold()
+        core.rest(self.now())
+        CALM.begin(self)
         self.shell.settle()
         state = core.freeze_machine(self.now())
         own = list(self._guest_pieces())
@@ -240,6 +273,7 @@ class Leave(Driver):
         if self._copying is not None:
             self._copying.cancel()
         self._early.end()
+        CALM.end(self)
         core, now = self.core, self.now()
         if core.source.phase is not SourcePhase.IDLE or core.frozen is not None:
             core.cancel_migration(now)
@@ -272,6 +306,7 @@ class Leave(Driver):
         try:
             await super().drive()
         finally:
+            CALM.end(self)
             if self._completed:
                 self.outcome = f"the guest moved to {self._target}"
                 self._unlink()

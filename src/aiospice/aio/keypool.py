@@ -10,6 +10,8 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING
 
+from aiospice.aio.calm import CALM
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future, ThreadPoolExecutor
@@ -32,6 +34,8 @@ class KeyPool:
         self._thread: ThreadPoolExecutor | None = None
         self._busy = False
         self._closed = False
+        #: None are made ahead: what waits for a key gets one, and that is all.
+        self.resting = False
         #: Keys made so far.
         self.made = 0
 
@@ -48,12 +52,19 @@ class KeyPool:
         """Begin to make keys."""
         if self._busy or self._closed or len(self._keys) >= self._ready + len(self._waiting):
             return
+        if not self._waiting and (self.resting or CALM.later(self, self.start)):
+            return
         if self._thread is None:
             from concurrent.futures import ThreadPoolExecutor
 
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="aiospice-keys")
         self._busy = True
         self._thread.submit(self._make).add_done_callback(self._tell)
+
+    def rest(self, resting: bool) -> None:
+        """Make none ahead any more, or again."""
+        self.resting = resting
+        self.start()
 
     def take(self, give: Callable[[bytes], bool]) -> None:
         """Call ``give`` with a key, now or once one is made; False gives it back unused."""

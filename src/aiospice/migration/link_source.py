@@ -301,6 +301,11 @@ class SourceLink:
         self._copied = True
         self._freeze_if_ready(now)
 
+    def stands_still(self, now: float) -> None:
+        """The guest stands still from now on, where that isn't since `Do.FREEZE` was ordered."""
+        if self.phase is SourceLinkPhase.STOPPING:
+            self._stopped_at = now
+
     def stopped(self, data: bytes, now: float) -> None:
         """The guest stands still; ``data`` is the rest of its state, behind the last `Piece`."""
         if self.phase is not SourceLinkPhase.STOPPING:

@@ -133,6 +133,7 @@ class Arriving(Parting):
         """Nothing of an earlier guest is left."""
         self.source = SourceMigration()
         self.frozen = self.carried = None
+        self._rest_until, self._unseen = 0.0, False
         self._late_here, self._kept = {}, {}
         self._late_told = False
         self._late_awaited = {}

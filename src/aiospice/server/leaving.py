@@ -64,6 +64,8 @@ __all__ = ["DRAIN_SECONDS", "Leaving"]
 
 #: How long a client may take to be sent the last picture before it leaves without.
 DRAIN_SECONDS = 4.0
+#: How long displays are left alone at most, so that the guest stands still for a shorter time.
+REST_SECONDS = 0.1
 #: Messages that a client may send to its keyboard and mouse while the machine stands still.
 MOST_TYPED = 4_000
 _WHOLE = MigrateFlags.NEED_FLUSH | MigrateFlags.NEED_DATA_TRANSFER
@@ -84,6 +86,10 @@ class Leaving(Serving, Peering):
         self._late: dict[int, list[tuple[int, bytes]]] = {}
         #: Displays whose clients are sent the last picture: (client, display), and until when.
         self._draining: dict[tuple[int, int], float] = {}
+        #: Until when displays are left alone.
+        self._rest_until = 0.0
+        #: The last picture is still to be published.
+        self._unseen = False
 
     # -- control -----------------------------------------------------------------------------------
 
@@ -128,10 +134,20 @@ class Leaving(Serving, Peering):
         """All clients have answered, or had their time: nothing is lost by moving now."""
         return self.source.phase is SourcePhase.READY
 
+    def rest(self, now: float) -> None:
+        """Leave displays alone until it is decided whether the guest goes, `REST_SECONDS` at most.
+
+        Called before `freeze_machine`: its last picture is published after that time then.
+        """
+        self._rest_until = now + REST_SECONDS
+        for place, at in self._wakes.items():
+            self._wakes[place] = max(at, self._rest_until)
+
     def freeze_machine(self, now: float, *, plain: bool = False) -> MachineState:
         """Stop the guest's side; gives what goes to the target together with the guest.
 
-        Its last picture is published. From here on nothing reaches the guest, or comes from it.
+        Its last picture is published (see `rest`). From here on nothing reaches the guest, or comes
+        from it.
         ``plain``: the target isn't ours, so what the guest hasn't read goes with the clients.
         """
         if self.frozen is not None:
@@ -140,7 +156,9 @@ class Leaving(Serving, Peering):
         for number in self.machine.displays:
             self.drawn(number)
         self._publish_at = 0.0
-        self.publish(now)
+        self._unseen = True
+        if now >= self._rest_until:
+            self._show_last(now)
         if plain:
             self._stop_devices()
         else:
@@ -168,12 +186,15 @@ class Leaving(Serving, Peering):
         ``wait``: who hasn't in so many seconds begins anew there; None: 10 s since they were asked.
         """
         self._now = now
+        self._rest_over(now)
         self.source.complete(now, wait)
         self._carry_out()
 
     def cancel_migration(self, now: float) -> None:
         """The guest stays: go on as if nothing had been. `StateError` once clients have left."""
         self._now = now
+        self._rest_over(now)
+        self._unseen = False
         self.source.cancel()
         self._carry_out()
         state, self.frozen = self.frozen, None
@@ -204,7 +225,27 @@ class Leaving(Serving, Peering):
             super().publish(now)
 
     def _shows_frames(self) -> bool:
-        return self.frozen is None
+        return self.frozen is None and not self._rest_until
+
+    def _show_last(self, now: float) -> None:
+        """Publish the last picture of the guest."""
+        self._unseen = False
+        super().publish(now)
+        if self.source.moved:  # no video begins any more
+            for display in self.machine.displays.values():
+                display.videos = None
+
+    def _rest_over(self, now: float) -> None:
+        """Displays go on, but not in this turn: other channels come first."""
+        if self._rest_until:
+            self._wakes = {place: min(at, now) for place, at in self._wakes.items()}
+            self._rest_until = 0.0
+
+    def _pump(self, session: ServerSession, number: int) -> None:
+        if self._rest_until > self._now or self._unseen:
+            self._wakes[session.id, number] = max(self._now, self._rest_until)
+        else:
+            super()._pump(session, number)
 
     # -- orders ------------------------------------------------------------------------------------
 
@@ -265,7 +306,7 @@ class Leaving(Serving, Peering):
     def _held_moved(self, session: ServerSession, number: int, held: Held) -> None:
         super()._held_moved(session, number, held)
         until = self._draining.get((session.id, number))
-        if until is None:
+        if until is None or self._unseen:
             return
         if not is_drained(held):
             if self._now < until:
@@ -399,9 +440,14 @@ class Leaving(Serving, Peering):
 
     def _serving_wake(self) -> float | None:
         times = [super()._serving_wake(), self.source.next_wake(), *self._draining.values()]
+        times.append(self._rest_until or (self._now if self._unseen else None))
         return min((at for at in times if at is not None), default=None)
 
     def _wake_serving(self, now: float) -> None:
+        if self._rest_until and self._rest_until <= now:
+            self._rest_over(now)
+        if self._unseen and not self._rest_until:
+            self._show_last(now)
         self.source.wake(now)
         self._carry_out()
         for (number, display), until in list(self._draining.items()):

@@ -261,6 +261,11 @@ class Serving(Devices):
         """Whether something that the guest has drawn is still to be published."""
         return bool(self._stale)
 
+    @property
+    def packing(self) -> bool:
+        """Whether images are being packed elsewhere."""
+        return bool(self._jobs)
+
     def drawn(self, number: int) -> None:
         """The guest has drawn on a display."""
         self._stale[number] = None

@@ -1,0 +1,69 @@
+"""A guest stands still, or its clients are on their way: what can wait in this process, waits.
+
+That is keys made ahead and the search for garbage, each worth milliseconds. It lasts for
+`CALM_SECONDS` at most, so that nothing waits for long where a move takes its time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["CALM", "CALM_SECONDS", "Calm"]
+
+#: How long anything waits at most for one move.
+CALM_SECONDS = 0.25
+
+
+class Calm:
+    """Who asked for it, and what waits. All servers of a process share `CALM`."""
+
+    def __init__(self, seconds: float = CALM_SECONDS) -> None:
+        self._seconds = seconds
+        self._asked: dict[object, asyncio.TimerHandle] = {}
+        self._waiting: dict[object, tuple[asyncio.AbstractEventLoop, Callable[[], None]]] = {}
+        self._collects = False
+
+    def __bool__(self) -> bool:
+        """Whether things are to wait."""
+        return bool(self._asked)
+
+    def begin(self, who: object) -> None:
+        """Let things wait from now on, until `end`; asked again, for as long once more."""
+        if not self._asked:
+            self._collects = gc.isenabled()
+            gc.disable()
+        before = self._asked.get(who)
+        if before is not None:
+            before.cancel()
+        loop = asyncio.get_running_loop()
+        self._asked[who] = loop.call_later(self._seconds, self.end, who)
+
+    def end(self, who: object) -> None:
+        """It is done; nothing happens to who hasn't begun."""
+        timer = self._asked.pop(who, None)
+        if timer is None:
+            return
+        timer.cancel()
+        if self._asked:
+            return
+        if self._collects:
+            gc.enable()
+        waiting, self._waiting = self._waiting, {}
+        for loop, work in waiting.values():
+            with contextlib.suppress(RuntimeError):  # that loop has ended
+                loop.call_soon_threadsafe(work)
+
+    def later(self, who: object, work: Callable[[], None]) -> bool:
+        """Do it once it is over, once for each who asks; False: it can be done now."""
+        if self._asked:
+            self._waiting[who] = (asyncio.get_running_loop(), work)
+        return bool(self._asked)
+
+
+CALM = Calm()
