@@ -343,10 +343,10 @@ def test_trips_until_the_target_draws(policy: str, trips: int) -> None:
 
 
 def test_the_lab_tells_failures_and_costs(capsys: pytest.CaptureFixture[str]) -> None:
-    assert lab.run(count=3, policy="carry", jobs=1, json=True) == 0
+    assert lab.run(lab.Asked(count=3, policy="carry", jobs=1, json=True)) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 1 + len(lab.LATENCIES)
-    assert lab.run(seed=3, trace=True) == 0
+    assert lab.run(lab.Asked(seed=3, trace=True)) == 0
     assert "prepares" in capsys.readouterr().out
     with pytest.raises(LocalError, match="isn't known"):
-        lab.run(policy="hope")
+        lab.run(lab.Asked(policy="hope"))

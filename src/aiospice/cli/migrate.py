@@ -10,8 +10,11 @@ from aiospice.errors import MigrationFailed, SessionLost, StateError
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
+    from collections.abc import Callable
 
     from aiospice.aio.control import ControlClient
+
+    Take = Callable[[dict[str, Any]], None]
 
 __all__ = ["arguments", "run"]
 
@@ -41,18 +44,28 @@ def arguments(verb: str, parser: ArgumentParser) -> None:
         default=0.5,
         help="hold: clients may take to stop sending (0.5)",
     )
+    parser.add_argument("--trace", metavar="FILE", help="write a Chrome trace (for Perfetto)")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     parser.add_argument("-v", dest="verbose", action="count", default=0, help="tell more")
 
 
 async def run(verb: str, args: Namespace) -> int:
     """Order the move, and tell how it goes on until it is over."""
+    target = args.target if args.target.startswith("tls://") else os.path.abspath(args.target)
+    if not args.trace:
+        return await _move(target, args, lambda event: None)
+    from aiospice.cli.tracing import traced
+
+    async with traced(args.trace, args.source, target) as take:
+        return await _move(target, args, take)
+
+
+async def _move(target: str, args: Namespace, take: Take) -> int:
     import asyncio
 
     from aiospice.aio.control import ControlClient
     from aiospice.errors import AiospiceError
 
-    target = args.target if args.target.startswith("tls://") else os.path.abspath(args.target)
     async with ControlClient(args.source) as control:
         await control.ask("subscribe")
         migration = await control.ask(
@@ -63,7 +76,7 @@ async def run(verb: str, args: Namespace) -> int:
             hold_timeout=args.hold_timeout,
         )
         try:
-            return await _follow(control, migration, args)
+            return await _follow(control, migration, args, take)
         except asyncio.CancelledError:
             try:
                 await control.ask("cancel-migration")
@@ -72,12 +85,13 @@ async def run(verb: str, args: Namespace) -> int:
             raise
 
 
-async def _follow(control: ControlClient, migration: str, args: Namespace) -> int:
+async def _follow(control: ControlClient, migration: str, args: Namespace, take: Take) -> int:
     began: float | None = None
     async for event in control.events():
         kind = event["event"]
         if event.get("migration", migration) != migration:
             continue
+        take(event)
         if began is None and kind == "handover-began":
             began = event["time"]
         if began is not None:

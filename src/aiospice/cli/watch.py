@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from aiospice.cli.options import add_common, connected
@@ -11,6 +12,7 @@ from aiospice.errors import SessionLost
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from collections.abc import AsyncIterator
+    from contextlib import AbstractContextManager
 
     from aiospice.channels.events import Event
 
@@ -38,6 +40,7 @@ def arguments(verb: str, parser: ArgumentParser) -> None:
     parser.add_argument(
         "--until-migrated", metavar="N", type=int, default=0, help="end after N migrations"
     )
+    parser.add_argument("--trace", metavar="FILE", help="write a Chrome trace (for Perfetto)")
 
 
 class _Sums:
@@ -77,24 +80,59 @@ class _Sums:
         return found
 
 
+class _Trace:
+    """The file, and what isn't in it yet: written once a second, and at the end."""
+
+    def __init__(self, path: str, now: float) -> None:
+        from aiospice.proof.chrome import TraceFile
+        from aiospice.proof.timeline_events import ClientTimeline
+
+        self._file = TraceFile(path)
+        self._client = ClientTimeline(now)
+        self._written = now
+
+    def take(self, event: Event | None, now: float) -> None:
+        """An event, or a second without one."""
+        if event is not None:
+            self._client.take(event)
+        if now >= self._written + 1:
+            self._written = now
+            self._file.write(self._client.timeline)
+
+    def close(self) -> None:
+        """What has begun ends here."""
+        from time import time
+
+        self._file.write(self._client.finish(time()))
+        self._file.close()
+
+
+def _closing(trace: _Trace | None) -> AbstractContextManager[object]:
+    return nullcontext() if trace is None else closing(trace)
+
+
 async def run(verb: str, args: Namespace) -> int:
     """Show events until the session or the wait for migrations ends."""
     import time
 
     migrated = 0
     sums = _Sums()
-    async with connected(args) as session:
-        session.discard_unclaimed()
-        async for event in _with_ticks(session.events()):
-            found = sums.due(time.time(), force=event is not None and event.kind == _MIGRATED)
-            if found is not None:
-                await _show(found, args.json)
-            if event is None or sums.takes(event):
-                continue
-            await _show(event.as_dict() if args.json else event, args.json)
-            migrated += event.kind == _MIGRATED
-            if 0 < args.until_migrated <= migrated:
-                return 0
+    trace = _Trace(args.trace, time.time()) if args.trace else None
+    with _closing(trace):
+        async with connected(args) as session:
+            session.discard_unclaimed()
+            async for event in _with_ticks(session.events()):
+                found = sums.due(time.time(), force=event is not None and event.kind == _MIGRATED)
+                if found is not None:
+                    await _show(found, args.json)
+                if trace is not None:
+                    trace.take(event, time.time())
+                if event is None or sums.takes(event):
+                    continue
+                await _show(event.as_dict() if args.json else event, args.json)
+                migrated += event.kind == _MIGRATED
+                if 0 < args.until_migrated <= migrated:
+                    return 0
     if args.until_migrated:
         raise SessionLost(f"the session ended after {migrated} of {args.until_migrated} migrations")
     return 0

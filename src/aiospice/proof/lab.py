@@ -17,15 +17,18 @@ from typing import TYPE_CHECKING, Any
 
 from aiospice.errors import LocalError
 from aiospice.migration.source import Policy
+from aiospice.proof.lab_plots import PLOTTED, check_plot, plot_costs, plot_run, trace_run
+from aiospice.proof.timeline_sim import watch
 from aiospice.sim.measure import Cost, measure
-from aiospice.sim.scenario import Scenario, draw
+from aiospice.sim.scenario import Scenario, calm, draw
 from aiospice.sim.shrink import shrink
+from aiospice.sim.world import outcome_of
 from aiospice.sim.world import run as play
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ["LATENCIES", "POLICIES", "Failure", "Tally", "run", "seeds"]
+__all__ = ["LATENCIES", "POLICIES", "Asked", "Failure", "Tally", "run", "seeds"]
 
 POLICIES = tuple(each.value for each in Policy)
 #: One-way trips at which the policies are measured, in ms.
@@ -118,39 +121,80 @@ def _end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def run(
-    *,
-    count: int = 200,
-    first: int = 0,
-    policy: str = "",
-    seed: int | None = None,
-    scenario: str = "",
-    trace: bool = False,
-    smallest: bool = True,
-    jobs: int = 0,
-    json: bool = False,
-    costs: bool = True,
-) -> int:
-    """Play ``count`` seeds from ``first``, or one, or a scenario from a file; print what came.
+@dataclass
+class Asked:
+    """What ``aiospice lab`` is to do."""
+
+    #: Seeds to play, None: 200, or none if something else is asked for; and the first of them.
+    count: int | None = None
+    first: int = 0
+    policy: str = ""
+    #: One run: of a seed, of a scenario in a file, or the calm one that costs are measured on.
+    seed: int | None = None
+    scenario: str = ""
+    calm: bool = False
+    #: One-way trips at which policies are measured, in ms; none: `LATENCIES`.
+    latencies: tuple[float, ...] = ()
+    #: Show every event of one run; or write it as a Chrome trace.
+    trace: bool = False
+    trace_file: str = ""
+    plot: str = ""
+    tables: tuple[str, ...] = ()
+    smallest: bool = True
+    costs: bool = True
+    jobs: int = 0
+    json: bool = False
+
+    @property
+    def policies(self) -> tuple[str, ...]:
+        """The policies that are measured."""
+        return (self.policy,) if self.policy else POLICIES
+
+
+def run(asked: Asked) -> int:
+    """Play seeds, or one run; measure, draw, and print what came.
 
     Returns the exit status: 1 if something doesn't hold. `LocalError` for what can't be asked for.
     """
-    if policy and policy not in POLICIES:
-        raise LocalError(f"policy {policy!r} isn't known: {', '.join(POLICIES)}")
-    if seed is not None or scenario:
-        return _one(_read(scenario) if scenario else draw(seed or 0, policy), trace, json)
+    if asked.policy and asked.policy not in POLICIES:
+        raise LocalError(f"policy {asked.policy!r} isn't known: {', '.join(POLICIES)}")
+    if asked.plot:
+        check_plot(asked.plot)
+    if asked.seed is not None or asked.scenario or asked.calm:
+        return _one(_asked_scenario(asked), asked)
+    if asked.trace or asked.trace_file:
+        raise LocalError("a trace is of one run: --seed, --scenario or --calm")
+    more = bool(asked.plot or asked.tables)
+    status = _seeds(asked, (0 if more else 200) if asked.count is None else asked.count)
+    if asked.plot:
+        _tell_costs(plot_costs(asked.plot, asked.policies, asked.latencies or PLOTTED), asked.json)
+    elif asked.costs and not asked.tables:
+        latencies = asked.latencies or LATENCIES
+        found = [measure(each, ms / 1000) for each in asked.policies for ms in latencies]
+        _tell_costs(found, asked.json)
+    return status
+
+
+def _seeds(asked: Asked, count: int) -> int:
     tally = Tally()
-    for part in seeds(range(first, first + count), policy, jobs):
+    for part in seeds(range(asked.first, asked.first + count), asked.policy, asked.jobs):
         tally.add(part)
-        if not json and sys.stderr.isatty():
+        if not asked.json and sys.stderr.isatty():
             sys.stderr.write(f"\r{tally.seeds} seeds, {len(tally.failures)} failures ")
-    _tell_tally(tally, json)
+    if count:
+        _tell_tally(tally, asked.json)
     for failure in tally.failures:
-        _tell_failure(failure, smallest, json)
-    if costs:
-        wanted = (policy,) if policy else POLICIES
-        _tell_costs([measure(each, ms / 1000) for each in wanted for ms in LATENCIES], json)
+        _tell_failure(failure, asked.smallest, asked.json)
     return 1 if tally.failures else 0
+
+
+def _asked_scenario(asked: Asked) -> Scenario:
+    if asked.scenario:
+        return _read(asked.scenario)
+    if asked.calm:
+        latency = (asked.latencies or (50.0,))[0] / 1000
+        return calm(asked.policy or POLICIES[0], latency, asked.seed or 0)
+    return draw(asked.seed or 0, asked.policy)
 
 
 def _read(path: str) -> Scenario:
@@ -164,19 +208,28 @@ def _say(text: str) -> None:
     sys.stdout.write(text + "\n")
 
 
-def _one(scenario: Scenario, trace: bool, json: bool) -> int:
-    outcome = play(scenario, keep=trace)
-    if json:
+def _one(scenario: Scenario, asked: Asked) -> int:
+    if asked.plot or asked.trace_file:
+        world = watch(scenario)
+        if asked.plot:
+            plot_run(asked.plot, world)
+        if asked.trace_file:
+            trace_run(asked.trace_file, world.timeline)
+        outcome = outcome_of(world)
+    else:
+        outcome = play(scenario, keep=asked.trace)
+    if asked.json:
         found = {
             "scenario": scenario.as_dict(),
             "wrong": outcome.wrong,
-            "trace": outcome.trace if trace else None,
+            "trace": outcome.trace if asked.trace else None,
             "digest": outcome.digest,
             "modes": outcome.modes,
         }
         _say(json_module.dumps(found))
     else:
-        _say(outcome.story(len(outcome.trace)) if trace else f"{scenario}\n!! {outcome.wrong}")
+        whole = len(outcome.trace)
+        _say(outcome.story(whole) if asked.trace else f"{scenario}\n!! {outcome.wrong}")
         _say(f"{outcome.events} events in {outcome.seconds:.3f} s, hash {outcome.digest}")
     return 1 if outcome.wrong else 0
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from aiospice.sim.process import Process
     from aiospice.sim.scenario import Fault, Scenario
 
-__all__ = ["Outcome", "World", "run"]
+__all__ = ["Outcome", "World", "outcome_of", "run"]
 
 #: Steps of one run at most, and steps without any time passing.
 STEPS = 400_000
@@ -75,15 +75,20 @@ class Outcome:
 class World:
     """See the module's text."""
 
+    #: What it is made of: who watches runs has others.
+    network: type[Network] = Network
+    server: type[ServerProcess] = ServerProcess
+    client: type[ClientProcess] = ClientProcess
+
     def __init__(self, scenario: Scenario, *, keep: bool = False) -> None:
         self.scenario = scenario
         self.chance = Chance(scenario.seed)
         self.clock = Clock()
         self.trace = Trace(keep)
-        self.net = Network(self.clock, self.trace)
+        self.net = self.network(self.clock, self.trace)
         self.checks = Checks(self)
-        self.servers = {name: ServerProcess(self, name) for name in scenario.names}
-        self.clients = [ClientProcess(self, place) for place in range(scenario.clients)]
+        self.servers = {name: self.server(self, name) for name in scenario.names}
+        self.clients = [self.client(self, place) for place in range(scenario.clients)]
         self._join()
         self.operator = Hypervisor(self)
         self.failure = ""
@@ -326,9 +331,14 @@ def run(scenario: Scenario, *, keep: bool = False) -> Outcome:
     """Play a scenario; ``keep`` its trace."""
     world = World(scenario, keep=keep)
     world.play()
+    return outcome_of(world)
+
+
+def outcome_of(world: World) -> Outcome:
+    """What came of a world that was played."""
     operator = world.operator
     return Outcome(
-        scenario=scenario,
+        scenario=world.scenario,
         wrong=world.failure,
         digest=world.trace.digest(),
         events=world.trace.count,
