@@ -26,7 +26,7 @@ from aiospice.migration.link_source import (
     HandoverFinished,
     HandoverUncertain,
 )
-from aiospice.migration.source import MoveFinished, MoveReady, Policy
+from aiospice.migration.source import ANSWER_SECONDS, MoveFinished, MoveReady, Policy
 from aiospice.migration.target import SessionArrived
 from aiospice.server.events import ServerChannelOpened
 from aiospice.server.guest import HostSurface
@@ -109,13 +109,20 @@ class TwoStages:
         return [event.channel for event in self.events(ServerChannelOpened)]
 
     async def move(
-        self, policy: str = "carry", *, meanwhile: Callable[[], Any] = lambda: None
+        self,
+        policy: str = "carry",
+        *,
+        meanwhile: Callable[[], Any] = lambda: None,
+        ready: float = ANSWER_SECONDS,
     ) -> HandoverFinished:
-        """Move the guest and all its clients; ``meanwhile`` is called when it has stopped."""
+        """Move the guest and all its clients; ``meanwhile`` is called when it has stopped.
+
+        ``ready``: seconds that clients may take to connect to the other server.
+        """
         here, there = self.here, self.there
         told, since = self.seen[here], len(self.seen[here])
         here.guest.stopped = meanwhile
-        here.migrate(str(self.folder / f"{self.servers.index(there)}.sock"), policy)
+        here.migrate(str(self.folder / f"{self.servers.index(there)}.sock"), policy, ready)
         async with asyncio.timeout(40):
             while not (ends := [each for each in told[since:] if isinstance(each, _ENDS)]):
                 await asyncio.sleep(0.001)

@@ -229,10 +229,14 @@ class AgentDevice(CharDevice):
         if self.writer not in (None, sender.id):
             self.held.setdefault(sender.id, deque()).append((chunk, ends))
             return
-        self._push(WriteBuffer(chunk, Origin.CLIENT, sender.id))
+        self._push(WriteBuffer(chunk, self._origin(sender.id), sender.id))
         self.writer = None if ends else sender.id
         if ends:
             self._let_held_go()
+
+    def _origin(self, client: int) -> Origin:
+        """What a message costs: nothing if its client isn't here, since it was another server's."""
+        return Origin.CLIENT if client in self.clients else Origin.FREE
 
     def _let_held_go(self) -> None:
         while self.writer is None and self.held:
@@ -241,7 +245,7 @@ class AgentDevice(CharDevice):
             ends = False
             while waiting and not ends:
                 chunk, ends = waiting.popleft()
-                self._push(WriteBuffer(chunk, Origin.CLIENT, client))
+                self._push(WriteBuffer(chunk, self._origin(client), client))
             if waiting:
                 self.held[client] = waiting  # behind the others
             if not ends:

@@ -45,6 +45,9 @@ class DeviceState:
     #: What no client was handed, and what waits for a token of each client.
     backlog: list[bytes] = field(default_factory=list)
     queues: dict[int, list[bytes]] = field(default_factory=dict)
+    #: Of a smartcard reader: the guest knows of it, and the part of a message that it has written.
+    reader: bool = False
+    part: bytes = b""
 
 
 def refuse(text: str, name: str, offset: int) -> DecodeError:

@@ -22,7 +22,7 @@ from aiospice.devices.carry import (
     refuse,
     thaw_client,
 )
-from aiospice.devices.chardev import Origin, WriteBuffer
+from aiospice.devices.chardev import DeviceClient, Origin, WriteBuffer
 from aiospice.errors import DecodeError
 from aiospice.wire.agent import AgentType
 from aiospice.wire.agent_stream import (
@@ -37,12 +37,14 @@ from aiospice.wire.handover import FilterResult, MainRecord
 
 __all__ = [
     "AgentState",
+    "end_late",
     "freeze_agent",
     "lift_agent",
     "lower_agent",
     "put_agent_back",
     "settle",
     "thaw_agent",
+    "write_late",
 ]
 
 #: The type, what is left, and the verdict of a message that is under way; all is thrown away.
@@ -194,6 +196,50 @@ def thaw_agent(
     # Messages that the guest has read already came to fewer chunks than tokens.
     if rest:
         core._give_back(sender, rest)
+
+
+def write_late(core: AgentDevice, client: int, data: bytes) -> None:
+    """A piece that a client had sent to the source at last: it isn't here, and begins anew.
+
+    It is judged as if the client were, and costs nothing: its tokens were the source's.
+    """
+    judge = core.to_agent.get(client)
+    if judge is None or not core.attached:
+        core.ignored += 1
+        return
+    try:
+        verdict = judge.judge(data)
+    except DecodeError:
+        end_late(core, client, alone=False)
+        return
+    sender = DeviceClient(client, flow_control=False)
+    if verdict is FilterResult.OK:
+        core._write(sender, pack_chunk(CLIENT_PORT, data), not judge.left)
+    elif verdict is FilterResult.MONITORS_CONFIG:
+        core._collect_monitors(sender, data, not judge.left)
+
+
+def end_late(core: AgentDevice, client: int, *, alone: bool) -> None:
+    """Nothing more comes of the session that a client had with the source.
+
+    A message that lacks its end never gets it: the agent is told that the client is gone; also if
+    it was ``alone``. What is whole, and waits for messages of others, goes when its turn comes.
+    """
+    if client in core.clients:
+        return
+    core.to_agent.pop(client, None)
+    core._monitors.pop(client, None)
+    waiting = list(core.held.pop(client, ()))
+    while waiting and not waiting[-1][1]:
+        waiting.pop()
+    if waiting:
+        core.held[client] = deque(waiting)
+    torn = core.writer == client
+    if core.attached and (torn or (alone and not core.clients)):
+        core._say_disconnected()
+    if torn:
+        core.writer = None
+        core._let_held_go()
 
 
 def _read_on(core: AgentDevice, record: MainRecord) -> None:

@@ -54,6 +54,27 @@ class SmartcardDevice(CharDevice):
         if self._unread_adds() == adds:  # else the guest hasn't learned of it
             self.server_writes(self._header(CardMessage.READER_REMOVE), token=False)
 
+    def drop_reader(self) -> None:
+        """The client whose reader the guest knows doesn't come: another begins anew."""
+        if self.reader_added:
+            self.reader_added = False
+            self.server_writes(self._header(CardMessage.READER_REMOVE), token=False)
+
+    def write_late(self, kind: int, reader: int, data: bytes) -> None:
+        """A card message that a client had sent to the source of a hand-over at last.
+
+        It isn't here, so nobody is answered: what can't be done isn't.
+        """
+        if kind == CardMessage.READER_ADD:
+            self.reader_added = True
+            self.server_writes(self._header(kind), token=False)
+        elif reader != self.reader_id or not self.reader_added:
+            return
+        elif kind == CardMessage.READER_REMOVE:
+            self.drop_reader()
+        elif kind in _TO_GUEST:
+            self.server_writes(self._header(kind, len(data)) + data, token=False)
+
     def _unread_adds(self) -> int:
         add = self._header(CardMessage.READER_ADD)
         return sum(buffer.data == add for buffer in self.buffers)

@@ -14,6 +14,7 @@ from aiospice.channels.server.inputs import HeldDown
 from aiospice.devices.agentdev import AgentDevice
 from aiospice.devices.carry import DeviceState, lift, lower, put_back
 from aiospice.devices.carry_agent import AgentState, lift_agent, lower_agent, put_agent_back
+from aiospice.devices.smartcard import SmartcardDevice
 from aiospice.errors import LocalError
 from aiospice.server.frames import Display, DisplayState
 from aiospice.server.machine import CursorState, Sound
@@ -74,6 +75,8 @@ def lift_devices(
     for key, device in devices.items():
         found = lift(device.core)
         found.name, found.opened = device.name, device.opened
+        if isinstance(device.core, SmartcardDevice):
+            found.reader, found.part = device.core.reader_added, bytes(device.core.part)
         state.devices[key] = found
 
 
@@ -102,7 +105,10 @@ def lower_devices(state: MachineState, agent: Device, devices: dict[Key, Device]
     lower_agent(agent.core, state.agent)
     for key, found in state.devices.items():
         devices[key].opened = found.opened
-        lower(devices[key].core, found)
+        core = devices[key].core
+        lower(core, found)
+        if isinstance(core, SmartcardDevice):
+            core.reader_added, core.part[:] = found.reader, found.part
 
 
 def take_machine(machine: Machine) -> MachineState:

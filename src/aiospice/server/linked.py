@@ -9,18 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from aiospice.channels.events import Event
-from aiospice.channels.framing import Framing
 from aiospice.channels.server.base import ServerPhase
 from aiospice.channels.server.inputs import InputsServer
-from aiospice.channels.server.vmc import DeviceServer, DeviceWritten, PortSignalled, VmcServer
+from aiospice.channels.server.vmc import DeviceServer
 from aiospice.errors import RemoteProtocolError
 from aiospice.migration.peer import Arrived, Late, LateEnd, Missed, Record
 from aiospice.migration.target import SessionArrived, SessionMissed
-from aiospice.server.arriving import LATE_SECONDS, MAIN, Arriving
+from aiospice.server.arriving import LATE_SECONDS, MAIN
 from aiospice.server.forwarding import LATE_LIMIT
-from aiospice.server.session import channel_class
-from aiospice.wire.channels import channel_name
+from aiospice.server.leftover import LATE_END_SECONDS, LateLost, Leftover
 
 if TYPE_CHECKING:
     from aiospice.channels.server.base import ServerChannel
@@ -31,16 +28,6 @@ if TYPE_CHECKING:
 __all__ = ["LATE_END_SECONDS", "LateLost", "Linked"]
 
 Key = tuple[int, int]
-#: How long a client's messages wait for those that it had sent to the source. Longer than the
-#: source waits for a client that doesn't leave.
-LATE_END_SECONDS = 12.0
-
-
-class LateLost(Event):
-    """What a client had sent to a device at last, before it began anew here, may be lost."""
-
-    client: int
-    channel: str
 
 
 @dataclass(slots=True)
@@ -52,7 +39,7 @@ class _Early:
     ended: bool | None = None
 
 
-class Linked(Arriving):
+class Linked(Leftover):
     """See the module's text."""
 
     def __init__(self, config: ServerConfig, machine: Machine) -> None:
@@ -60,8 +47,6 @@ class Linked(Arriving):
         self._early: dict[tuple[int, Key], _Early] = {}
         #: Until when channels wait for what comes late.
         self._late_until: dict[tuple[int, Key], float] = {}
-        #: The same of clients that begin anew: the numbers are those of the source.
-        self._parting: dict[tuple[int, Key], float] = {}
 
     # -- the source tells --------------------------------------------------------------------------
 
@@ -83,7 +68,7 @@ class Linked(Arriving):
     def _late_came(self, message: Late) -> None:
         place = (message.client, message.channel)
         if place in self._parting:
-            self._write_late(message.channel, message.number, message.body)
+            self._write_late(place, message.number, message.body)
             return
         session = self.sessions.get(message.client)
         channel = session.channels.get(message.channel) if session is not None else None
@@ -159,57 +144,8 @@ class Linked(Arriving):
         self._look_at_reading(session.connections[channel.key], channel)
         self._go_on(session, channel.key)
 
-    # -- clients that begin anew -------------------------------------------------------------------
-
-    def _parting_came(self, client: int, key: Key) -> None:
-        """A client begins anew here, and what it had sent to a device of the source comes late."""
-        if isinstance(self._scratch(key), VmcServer):
-            self._parting[client, key] = self._now + LATE_END_SECONDS
-            for _, channel in self._open_channels(key):
-                channel.late_awaited |= channel.phase is not ServerPhase.WAITING
-            self._look_at_readers(key)
-
-    def _scratch(self, key: Key) -> ServerChannel | None:
-        """A channel of a device that is nobody's, to understand messages by."""
-        if key not in self.devices:
-            return None
-        return channel_class(key[0])(key, Framing(key[0], True))
-
-    def _write_late(self, key: Key, number: int, body: bytes) -> None:
-        channel, device = self._scratch(key), self.devices.get(key)
-        if channel is None or device is None:
-            return
-        for event in channel.replay(((number, body),), self._now):
-            if isinstance(event, DeviceWritten):
-                if device.core.unread_bytes < LATE_LIMIT:
-                    device.core.server_writes(event.data, token=False)
-            elif isinstance(event, PortSignalled):
-                self._events.append(event)
-        self._device_moved(device)
-
-    def _parted_whole(self, client: int, key: Key, *, whole: bool) -> None:
-        """All of it is here, or the rest never comes."""
-        del self._parting[client, key]
-        if not whole:
-            self._events.append(LateLost(client=client, channel=channel_name(*key)))
-        if not any(other == key for _, other in self._parting):
-            for session, channel in self._open_channels(key):
-                if (session.id, key) not in self._late_until:
-                    channel.late_ended()
-            self._look_at_readers(key)
-
-    def _look_at_readers(self, key: Key) -> None:
-        for session in list(self.sessions.values()):
-            channel = session.channels.get(key)
-            if channel is not None:
-                self._look_at_reading(session.connections[key], channel)
-                self._go_on(session, key)
-
-    def _begin_device(self, session: ServerSession, channel: DeviceServer) -> None:
-        super()._begin_device(session, channel)
-        if any(key == channel.key for _, key in self._parting):
-            channel.late_awaited = True
-            self._look_at_reading(session.connections[channel.key], channel)
+    def _waits_for_late(self, client: int, key: Key) -> bool:
+        return (client, key) in self._late_until
 
     # -- records that clients bring ----------------------------------------------------------------
 
@@ -251,12 +187,12 @@ class Linked(Arriving):
 
     def _be_new(self) -> None:
         super()._be_new()
-        self._early, self._late_until, self._parting = {}, {}, {}
+        self._early, self._late_until = {}, {}
         self._forwarded, self._holds, self._parted = {}, {}, set()
         self._kept_late, self._kept_bytes = {}, {}
 
     def _serving_wake(self) -> float | None:
-        times = [super()._serving_wake(), *self._late_until.values(), *self._parting.values()]
+        times = [super()._serving_wake(), *self._late_until.values()]
         return min((at for at in times if at is not None), default=None)
 
     def _wake_serving(self, now: float) -> None:
@@ -267,7 +203,4 @@ class Linked(Arriving):
                 self._late_until.pop((client, key), None)
             elif until <= now:
                 self._late_ended(session, channel, whole=False)
-        for place, until in list(self._parting.items()):
-            if until <= now:
-                self._parted_whole(*place, whole=False)
         super()._wake_serving(now)

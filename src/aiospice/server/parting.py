@@ -1,9 +1,10 @@
 """Clients that can't be handed over: they begin anew at the target, and lose nothing of devices.
 
 Such a client isn't told to go before it has been handed all that was sent to it (it has answered
-a ping behind that); nothing more is sent then. What it still sends to devices, until it closes
-its channels, is passed on over the link to the target, and from the moment on that the guest's
-state is taken. Without a link it is lost, which is counted and told.
+a ping behind that); nothing more is sent then. What it still sends to devices, to the guest's agent
+and to keyboard and mouse, until it closes its channels, is passed on over the link to the target,
+and from the moment on that the guest's state is taken. Without a link it is lost, which is counted
+and told.
 """
 
 from __future__ import annotations
@@ -13,13 +14,18 @@ from typing import TYPE_CHECKING
 
 from aiospice.channels.events import Event
 from aiospice.channels.server.base import ServerPhase
-from aiospice.channels.server.vmc import DeviceServer, VmcServer
+from aiospice.channels.server.inputs import InputsServer
+from aiospice.channels.server.main import MainServer
+from aiospice.channels.server.vmc import DeviceServer
 from aiospice.migration.peer import Late, LateEnd, Record
 from aiospice.migration.source import ClientStage, SourcePhase
 from aiospice.server.forwarding import LATE_LIMIT
 from aiospice.server.holding import Holding
+from aiospice.wire import main as messages
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from aiospice.channels.server.base import Passed, ServerChannel
     from aiospice.server.carried import MachineState
     from aiospice.server.config import ServerConfig
@@ -31,8 +37,12 @@ if TYPE_CHECKING:
 __all__ = ["QUIET_SECONDS", "LeftBehind", "Parting"]
 
 Key = tuple[int, int]
-#: How long a client may take to be handed what was sent to it.
-QUIET_SECONDS = 2.0
+#: How long a client may take to be handed what was sent to it. Its line may be slow, or have been
+#: cut for a while; it is disconnected soon after that.
+QUIET_SECONDS = 8.0
+#: What is for the guest's agent; all else on main is this server's business.
+_FOR_AGENT = (messages.AgentStart.number, messages.ClientAgentData.number)
+_AGENTS = (*_FOR_AGENT, messages.ClientAgentToken.number)
 
 
 class LeftBehind(Event):
@@ -80,17 +90,20 @@ class Parting(Holding):
             stage = self.source.clients.get(number, ClientStage.AWAY)
             if stage is ClientStage.WHOLE:
                 continue
-            for key, device in self.devices.items():
-                channel = session.channels.get(key)
-                if isinstance(channel, VmcServer):
+            for key, channel in session.channels.items():
+                if isinstance(channel, (DeviceServer, MainServer)):
                     channel.passes_on = self.peer.up
-                    if stage is not ClientStage.ASKED:
-                        device.core.give_up(number)
+                if isinstance(channel, DeviceServer) and stage is not ClientStage.ASKED:
+                    self.devices[key].core.give_up(number)
         return super().freeze_machine(now, plain=plain)
 
     def _passed(self, session: ServerSession, channel: ServerChannel, event: Passed) -> None:
         place = (session.id, channel.key)
-        if not isinstance(channel, DeviceServer) or place in self._forwarded:
+        if isinstance(channel, MainServer) and self._is_ours(place, event.number):
+            self._here(session, channel, ((event.number, event.body),))
+            return
+        devices = isinstance(channel, (DeviceServer, MainServer))
+        if not devices or place in self._forwarded:
             super()._passed(session, channel, event)
             return
         self._kept_late.setdefault(place, []).append((event.number, event.body))
@@ -98,18 +111,29 @@ class Parting(Holding):
         if size > LATE_LIMIT:
             self._floods(session, channel)
 
+    def _is_ours(self, place: tuple[int, Key], number: int) -> bool:
+        """Whether a message on main is for this server, though the channel passes on."""
+        if place in self._parted:
+            return number not in _FOR_AGENT
+        return place not in self._forwarded and number not in _AGENTS
+
+    def _here(
+        self, session: ServerSession, channel: ServerChannel, kept: Iterable[tuple[int, bytes]]
+    ) -> None:
+        """Messages of a channel that passes on mean something here."""
+        for event in channel.replay(kept, self._now):
+            self._handle(session, channel, event)
+        if channel.error is not None and channel.key in session.channels:
+            self._channel_gone(session.connections[channel.key], channel.error)
+
     def _take_in(self, session: ServerSession) -> None:
         """It is handed over after all, or stays: what it has sent is for its devices here."""
         for key, channel in list(session.channels.items()):
             kept = self._kept_late.pop((session.id, key), ())
             self._kept_bytes.pop((session.id, key), None)
-            if not isinstance(channel, DeviceServer):
-                continue
-            channel.passes_on = False
-            for event in channel.replay(kept, self._now):
-                self._handle(session, channel, event)
-            if channel.error is not None:
-                self._channel_gone(session.connections[key], channel.error)
+            if isinstance(channel, (DeviceServer, MainServer)):
+                channel.passes_on = False
+                self._here(session, channel, kept)
 
     def _move(self, session: ServerSession) -> None:
         self._take_in(session)
@@ -129,27 +153,47 @@ class Parting(Holding):
         if self.frozen is None:
             self._stop_devices()
         pings: dict[Key, int] = {}
-        for key, channel in session.channels.items():
-            if not isinstance(channel, DeviceServer) or channel.phase is not ServerPhase.OPEN:
+        for key, channel in list(session.channels.items()):
+            if channel.phase is not ServerPhase.OPEN:
                 continue
-            self._fill(session, channel, low=None)
-            pings[key] = channel.ping(self._now)
-            self._wants(session.connections[key])
-            if self.peer.up and isinstance(channel, VmcServer):
+            if self.peer.up and isinstance(channel, (DeviceServer, InputsServer, MainServer)):
                 self._announce(session, channel)
+            if isinstance(channel, DeviceServer):
+                self._fill(session, channel, low=None)
+                pings[key] = channel.ping(self._now)
+            elif isinstance(channel, MainServer):
+                self._hand_agents(session)
+                self._fill(session, channel, low=None)
+            if key in session.connections:
+                self._wants(session.connections[key])
         self._quiet[session.id] = _Quiet(message, pings, self._now + QUIET_SECONDS)
         self._look_quiet(session)
 
     def _announce(self, session: ServerSession, channel: ServerChannel) -> None:
         place = (session.id, channel.key)
         self._tell_peer(Record(*place, b""))
-        for number, body in self._kept_late.pop(place, ()):
-            self._tell_peer(Late(*place, number, body))
-        channel.passes_on = True
-        channel.reading_paused = False
-        self._reading_changed(session.connections[channel.key], channel)
         self._forwarded[place] = self._kept_bytes.pop(place, 0)
         self._parted.add(place)
+        kept = self._kept_late.pop(place, [])
+        if channel.key[0] == 3:
+            kept += self._late.pop(session.id, ())
+        for number, body in kept:
+            if isinstance(channel, MainServer) and self._is_ours(place, number):
+                self._here(session, channel, ((number, body),))
+            else:
+                self._tell_peer(Late(*place, number, body))
+        if channel.key in session.channels:
+            channel.passes_on = True
+            channel.reading_paused = False
+            self._reading_changed(session.connections[channel.key], channel)
+
+    def _hand_agents(self, session: ServerSession) -> None:
+        """What the guest's agent has told the client: the session at the target is another one."""
+        client = self.agent.core.clients.get(session.id)
+        if client is not None and self.frozen is not None:
+            queue = self.frozen.agent.device.queues.pop(session.id, ())
+            client.send_queue.extend(queue)
+            self.agent.core.add_tokens(session.id, 0, self._now)
 
     def _look_quiet(self, session: ServerSession, *, late: bool = False) -> None:
         quiet = self._quiet.get(session.id)
@@ -159,7 +203,8 @@ class Parting(Holding):
             channel = session.channels.get(key)
             if channel is None or channel.ponged(ping):
                 del quiet.pings[key]
-        if quiet.pings and not late:
+        known = self.agent.core.clients.get(session.id)
+        if (quiet.pings or (known is not None and known.send_queue)) and not late:
             return
         del self._quiet[session.id]
         main = session.channels.get((1, 0))
@@ -178,22 +223,28 @@ class Parting(Holding):
         connection = session.connections[channel.key]
         if place in self._parted:
             self._parted.discard(place)
+            self._count_loss(session, channel)
             if self._forwarded.pop(place, None) is not None:
                 # Closed by the client, it has said all.
                 whole = connection.number not in self.connections and channel.error is None
                 self._tell_peer(LateEnd(*place, whole=whole))
-        elif self.source.moved and isinstance(channel, DeviceServer):
+        elif self.source.moved:
             self._count_loss(session, channel)
         super()._leave(session, channel)
 
-    def _count_loss(self, session: ServerSession, channel: DeviceServer) -> None:
+    def _count_loss(self, session: ServerSession, channel: ServerChannel) -> None:
         """What a client that wasn't handed over leaves here."""
-        core = self.devices[channel.key].core
+        if not isinstance(channel, (DeviceServer, MainServer)):
+            return
+        device = self.agent if isinstance(channel, MainServer) else self.devices[channel.key]
+        core = device.core
         client = core.clients.get(session.id)
         if client is None:
             return  # it has gone with its record
         unread = sum(len(each.data) for each in core.buffers if each.client == session.id)
-        waiting = client.outgoing_bytes + channel.queued_bytes
+        waiting = client.outgoing_bytes + sum(map(len, client.send_queue))
+        if isinstance(channel, DeviceServer):
+            waiting += channel.queued_bytes
         if unread or waiting:
             self._events.append(
                 LeftBehind(

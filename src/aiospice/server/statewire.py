@@ -18,6 +18,7 @@ from aiospice.server.carried import PLAIN, MachineState
 from aiospice.server.devices import MAX_DEVICES
 from aiospice.server.frames import MAX_SURFACES
 from aiospice.server.surface import check_surface
+from aiospice.wire.smartcard import DEVICE_HEADER, MAX_CARD_DATA
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -166,6 +167,7 @@ def _check_device(device: DeviceState) -> None:
         if origin not in origins:
             _bad(f"a buffer of {origin[:20]!r}")
     _within("a device's client", device.queues, _U32)
+    _few("bytes of a card message", device.part, DEVICE_HEADER.size + MAX_CARD_DATA)
 
 
 def _check_agent(agent: AgentState) -> None:

@@ -1,0 +1,117 @@
+"""spice-gtk has to go before it can be handed over, on a line that is slow or cut: nothing is lost.
+
+It connects to the target anew then. What it had sent to the source is the guest's all the same:
+bytes of a port, what was pasted, keys. And it gets all that the guest had sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+from tests.moving_stage import MovingStage, two_stages
+from tests.serve_stage import ECHO
+
+from aiospice.agent.events import ClipboardData, ClipboardGrabbed
+from aiospice.errors import AiospiceError
+from aiospice.migration.source import MoveReady
+from aiospice.proof.delay import DelayedNetwork
+from aiospice.proof.gtkclient import GtkClient
+from aiospice.server.leftover import LateLost
+from aiospice.server.parting import LeftBehind
+
+pytestmark = [pytest.mark.peers, pytest.mark.net]
+
+TEXT = 1
+#: One way, milliseconds: longer than the client is given for its connections.
+DELAY, READY = 120, 0.3
+
+
+class Writer:
+    """Numbered lines into the port, as fast as the line lets them, wherever it is."""
+
+    def __init__(self, gtk: GtkClient) -> None:
+        self.gtk = gtk
+        self.lines: list[bytes] = []
+        self.stopping = False
+        self.task = asyncio.create_task(self.run())
+
+    async def run(self) -> None:
+        while not self.stopping:
+            line = b"<%d>" % len(self.lines) + b"." * 700
+            with contextlib.suppress(AiospiceError):  # between two servers there is no port
+                await self.gtk.do("port_write", name=ECHO, data=line)
+                self.lines.append(line)
+            await asyncio.sleep(0.004)
+
+    def sent(self) -> list[bytes]:
+        """The lines that the library has sent."""
+        told = [event["size"] for event in self.gtk.events if event["event"] == "port-written"]
+        return [line for line, size in zip(self.lines, told, strict=True) if size == len(line)]
+
+    def all_told(self) -> bool:
+        told = [event for event in self.gtk.events if event["event"] == "port-written"]
+        return len(told) == len(self.lines)
+
+
+async def at_last(gtk: GtkClient, net: DelayedNetwork, *, cut: bool) -> None:
+    """What the user does while the guest is at neither server."""
+    if cut:
+        await net.partition(True)
+    await gtk.do("key", code=0x1E, pressed=True)
+    await gtk.do("clipboard_send", kind=TEXT, data=b"pasted at last")
+    await gtk.do("key", code=0x1E, pressed=False)
+    await gtk.do("key", code=0x20, pressed=True)
+    if cut:
+        await asyncio.sleep(1.5)
+        await net.partition(False)
+
+
+@pytest.mark.parametrize("line", ["slow", "cut"])
+async def test_nothing_is_lost_when_spice_gtk_has_to_go_before_it_is_ready(line: str) -> None:
+    async with AsyncExitStack() as stack:
+        net = await stack.enter_async_context(DelayedNetwork(DELAY, rate=400_000))
+        making = two_stages(MovingStage, host=net.server_address, password="secret")
+        two = await stack.enter_async_context(making)
+        where: dict[str, Any] = {"port": two.port, "prefix": net.command(), "password": "secret"}
+        gtk = await stack.enter_async_context(GtkClient(net.server_address, **where))
+        await gtk.opened("main:0", "display:0", "inputs:0", "port:0")
+        await gtk.wait("main", agent=True)
+        await gtk.do("clipboard_grab", kinds=[TEXT])
+
+        def told(kind: type[Any]) -> list[Any]:
+            return [event for event in two.guest.agent_events if isinstance(event, kind)]
+
+        await two.until(lambda _: told(ClipboardGrabbed), "the grab")
+        two.guest.tell_agent(lambda agent: agent.request("text"))
+        await gtk.wait("clipboard-request", kind=TEXT)
+        writer = Writer(gtk)
+        await two.until(lambda guest: len(guest.port_heard) > 30_000, "bytes of the port")
+        tasks: list[asyncio.Task[None]] = []
+
+        def stopped() -> None:
+            tasks.append(asyncio.create_task(at_last(gtk, net, cut=line == "cut")))
+
+        since = len(gtk.events)
+        await two.move("direct", meanwhile=stopped, ready=READY)
+        await tasks[0]
+        await gtk.wait("port", name=ECHO, opened=True, since=since)
+        await two.until(lambda guest: len(guest.port_heard) > 200_000, "bytes after it")
+        writer.stopping = True
+        await writer.task
+        await gtk.until(writer.all_told, "all lines are sent")
+        sent = b"".join(writer.sent())
+        await two.until(lambda guest: len(guest.port_heard) >= len(sent), "all bytes")
+        assert two.guest.port_heard == sent
+        await gtk.until(lambda: len(gtk.all_data("port-data", name=ECHO)) >= len(sent), "the echo")
+        assert gtk.all_data("port-data", name=ECHO) == sent
+        await two.until(lambda _: told(ClipboardData), "what was pasted")
+        assert told(ClipboardData)[-1].data == b"pasted at last"
+        await two.until(lambda guest: len(guest.keys) >= 4, "keys")
+        assert two.guest.keys == [(0x1E, True), (0x1E, False), (0x20, True), (0x20, False)]
+        assert [(e.whole, e.anew, e.away) for e in two.events(MoveReady)] == [(0, 0, 1)]
+        assert not two.events(LeftBehind)
+        assert not two.events(LateLost)
