@@ -501,9 +501,9 @@ class Moving(Connections, ABC):
 
     def _next_move_wake(self) -> list[float]:
         migration = self.migration
-        times = (self._over_deadline, self._drain_deadline, self._retry_at, migration.next_wake())
-        held = (channel.held_until for channel in self.channels.values())
-        return [time for time in (*times, *held) if time is not None]
+        times = [self._over_deadline, self._drain_deadline, self._retry_at, migration.next_wake()]
+        times += [channel.held_until for channel in self.channels.values()]
+        return [time for time in times if time is not None]
 
     def _wake_move(self, now: float) -> None:
         for channel in self.channels.values():

@@ -58,6 +58,8 @@ __all__ = [
 BACKLOG_LIMIT = 4 << 20
 #: The number of a job is that of its display, and behind it so many bits of the display's own.
 _JOB_BITS = 48
+#: Stages of a link in which nothing leaves.
+_IDLE = (LinkStage.OPENING, LinkStage.CLOSED)
 _KNOWN_TYPES = (1, 2, 3, 4, 5, 6, 8, 9, 10, 11)
 
 
@@ -257,20 +259,20 @@ class ClientSession(WithAgent, Waiting, Moving):
     def wants_to_send(self, connection: int) -> bool:
         """Whether `take` would give something now."""
         link = self.links.get(connection) or self._any_link(connection)
-        if link is None or link.stage in (LinkStage.OPENING, LinkStage.CLOSED):
+        if link is None or link.stage in _IDLE:
             return False
         if link.wants_to_send:
             return True
         if self.at.get(link.key) != connection:
             return False
-        if link.key == MAIN:
+        if link.key == MAIN and self._agent is not None:
             self._feed_agent(self.main_channel(), self._clock)
         return self.channels[link.key].wants_to_send
 
     def take(self, connection: int) -> bytes:
         """The next bytes for a connection, at most one message; b"" if there are none now."""
         link = self.links.get(connection) or self._any_link(connection)
-        if link is None or link.stage in (LinkStage.OPENING, LinkStage.CLOSED):
+        if link is None or link.stage in _IDLE:
             return b""
         if self.at.get(link.key) == connection:
             channel = self.channels[link.key]
@@ -296,7 +298,8 @@ class ClientSession(WithAgent, Waiting, Moving):
         times += self._next_move_wake()
         if self._wait_deadlines or self._image_deadlines:
             times += [*self._wait_deadlines.values(), *self._image_deadlines.values()]
-        wakes = (*(screen.next_wake() for screen in self.screens.values()), self._agent_wake())
+        wakes = [screen.next_wake() for screen in self.screens.values()]
+        wakes.append(self._agent_wake())
         times += [wake for wake in wakes if wake is not None]
         if self._step is not None:
             times.append(self._step[1])

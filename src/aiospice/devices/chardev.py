@@ -584,14 +584,12 @@ class CharDevice:
 
     def next_wake(self) -> float | None:
         """When `wake` is to be called; None for never."""
-        times = [
-            client.waits_since + TOKEN_SECONDS
-            for client in self.clients.values()
-            if client.waits_since is not None
-        ]
-        if self._retry_at is not None:
-            times.append(self._retry_at)
-        return min(times, default=None)
+        soonest = self._retry_at
+        for client in self.clients.values():
+            if client.waits_since is not None:
+                at = client.waits_since + TOKEN_SECONDS
+                soonest = at if soonest is None else min(soonest, at)
+        return soonest
 
     def wake(self, now: float) -> None:
         """The time of `next_wake` has come."""

@@ -133,7 +133,7 @@ class ChannelLink:
     @property
     def wants_to_send(self) -> bool:
         """Whether `take` would give something now."""
-        return bool(self._out) or self.link.wants_to_send
+        return bool(self._out or self.link._out)
 
     def take(self) -> bytes:
         """Bytes to send: the link's, then messages one at a time."""

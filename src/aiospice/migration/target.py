@@ -217,6 +217,8 @@ class TargetMigration:
 
     def next_wake(self) -> float | None:
         """When `wake` wants to be called."""
+        if not self.expected and not self.arrivals:
+            return None
         times = [one.until for one in self.expected]
         times += [arrival.deadline for arrival in self.arrivals.values()]
         return min(times, default=None)

@@ -560,7 +560,10 @@ class Arriving(Parting):
     # -- time --------------------------------------------------------------------------------------
 
     def _serving_wake(self) -> float | None:
-        times = [super()._serving_wake(), self.target.next_wake()]
+        soonest, target = super()._serving_wake(), self.target.next_wake()
+        if target is None and not self._kept and not self._late_awaited:
+            return soonest
+        times = [soonest, target]
         times += [until for _, _, until in self._kept.values()]
         times += [until for _, until in self._late_awaited.values()]
         return min((at for at in times if at is not None), default=None)

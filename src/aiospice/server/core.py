@@ -122,8 +122,10 @@ class ServerCore(Linked, Links):
             self._tick_at = None
         elif self._tick_at is None:
             self._tick_at = self._now + TICK
-        times = [at for at in (self._tick_at, self._serving_wake()) if at is not None]
-        return min(times, default=None)
+        tick, serving = self._tick_at, self._serving_wake()
+        if tick is None or serving is None:
+            return serving if tick is None else tick
+        return min(tick, serving)
 
     # -- the shell asks ----------------------------------------------------------------------------
 

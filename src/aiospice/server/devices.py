@@ -390,8 +390,12 @@ class Devices:
     # -- time --------------------------------------------------------------------------------------
 
     def _devices_wake(self) -> float | None:
-        times = (device.core.next_wake() for device in (self.agent, *self.devices.values()))
-        return min((at for at in times if at is not None), default=None)
+        soonest = self.agent.core.next_wake()
+        for device in self.devices.values():
+            at = device.core.next_wake()
+            if at is not None and (soonest is None or at < soonest):
+                soonest = at
+        return soonest
 
     def _wake_devices(self, now: float) -> None:
         for device in (self.agent, *self.devices.values()):

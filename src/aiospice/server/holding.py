@@ -203,8 +203,10 @@ class Holding(Forwarding):
     # -- time --------------------------------------------------------------------------------------
 
     def _serving_wake(self) -> float | None:
-        times = [super()._serving_wake(), self._hold_until]
-        return min((at for at in times if at is not None), default=None)
+        soonest, until = super()._serving_wake(), self._hold_until
+        if soonest is None or until is None:
+            return until if soonest is None else soonest
+        return min(soonest, until)
 
     def _wake_serving(self, now: float) -> None:
         if self._hold_until is not None and self._hold_until <= now:

@@ -439,8 +439,9 @@ class Leaving(Serving, Peering):
     # -- time --------------------------------------------------------------------------------------
 
     def _serving_wake(self) -> float | None:
-        times = [super()._serving_wake(), self.source.next_wake(), *self._draining.values()]
-        times.append(self._rest_until or (self._now if self._unseen else None))
+        soonest, source = super()._serving_wake(), self.source.next_wake()
+        unseen = self._now if self._unseen else None
+        times = [soonest, source, *self._draining.values(), self._rest_until or unseen]
         return min((at for at in times if at is not None), default=None)
 
     def _wake_serving(self, now: float) -> None:

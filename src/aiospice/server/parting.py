@@ -262,7 +262,10 @@ class Parting(Holding):
     # -- time --------------------------------------------------------------------------------------
 
     def _serving_wake(self) -> float | None:
-        times = [super()._serving_wake(), *(quiet.until for quiet in self._quiet.values())]
+        soonest = super()._serving_wake()
+        if not self._quiet:
+            return soonest
+        times = [soonest, *(quiet.until for quiet in self._quiet.values())]
         return min((at for at in times if at is not None), default=None)
 
     def _wake_serving(self, now: float) -> None:

@@ -39,8 +39,7 @@ class Checks:
 
     def process(self, process: Process) -> None:
         """A process has had its turn."""
-        core = process.core
-        if hasattr(core, "machine"):
+        if process.serves:
             self._server(process)  # type: ignore[arg-type]
         else:
             self._client(process)  # type: ignore[arg-type]
@@ -54,7 +53,10 @@ class Checks:
         for session in core.sessions.values():
             held = 0
             for channel in session.channels.values():
-                size = channel.queued_bytes + channel.framing.buffered
+                framing = channel.framing
+                size = channel.queued_bytes
+                if not framing.drained:
+                    size += framing.buffered
                 held += size
                 if size > MOST_OF_A_CHANNEL:
                     self.world.wrong(f"{server.name} holds {size} bytes of {channel.name}")
@@ -128,9 +130,10 @@ class Checks:
             record = channel.migrate_data
             moving += 0 if record is None else len(record)
             held += channel.queued_bytes + len(channel.framing.buffer)
-        for link in [*core.retired.values(), *core.migration.links.values()]:
-            if link.framing is not None:
-                moving += len(link.framing.buffer)
+        for links in (core.retired, core.migration.links):
+            for link in links.values():
+                if link.framing is not None:
+                    moving += len(link.framing.buffer)
         self.client_peak = max(self.client_peak, moving)
         if held + moving > MOST_OF_A_SESSION:
             self.world.wrong(f"{client.name} holds {held + moving} bytes")

@@ -21,17 +21,25 @@ class Trace:
         self.lines: list[str] = []
         self.count = 0
         self._hash = blake2b(digest_size=16)
+        self._fresh: list[str] = []
 
     def add(self, now: float, who: str, what: str) -> None:
         """Something has happened."""
         line = f"{now - EPOCH:12.6f}  {who:<14} {what}"
         self.count += 1
-        self._hash.update(line.encode())
+        self._fresh.append(line)
         if self.kept:
             self.lines.append(line)
+        if len(self._fresh) >= 1000:
+            self._hash_them()
+
+    def _hash_them(self) -> None:
+        self._hash.update("".join(self._fresh).encode())
+        self._fresh.clear()
 
     def digest(self) -> str:
         """Of all lines so far."""
+        self._hash_them()
         return self._hash.hexdigest()
 
 

@@ -20,6 +20,7 @@ __all__ = ["Hypervisor"]
 
 #: How often it looks, in seconds.
 LOOK = 0.005
+LULL_LOOK = 0.05
 #: How long it waits for a server that doesn't answer before it has the guest go on at the source.
 CARRY_LIMIT = 20.0
 #: A source may wait for answers, and then for clients to leave, so long in all.
@@ -42,7 +43,7 @@ class Hypervisor:
         self.step = "idle"
         self.cancelled = False
         self._since = self._stopped_at = 0.0
-        self._looked = 0
+        self._looked = 0.0
         self._state: Any = None
         self._shown = b""
         self.link: PeerLine | None = None
@@ -79,8 +80,13 @@ class Hypervisor:
         else:
             link.over(self.start)
 
+    @property
+    def _look(self) -> float:
+        """Seconds until it looks again."""
+        return LULL_LOOK if self.world.lull else LOOK
+
     def _later(self, call: Any) -> None:
-        self.clock.after(LOOK, call)
+        self.clock.after(self._look, call)
 
     # -- before the guest leaves -------------------------------------------------------------------
 
@@ -212,7 +218,7 @@ class Hypervisor:
             here.core.complete_migration(self.clock.now)
             here.turn()
             self.world.reached("complete")
-            self._looked = 0
+            self._looked = 0.0
             self._await_end()
 
     def _await_end(self) -> None:
@@ -220,8 +226,8 @@ class Hypervisor:
         if here.dead:
             self._moved("the source died behind the guest")
         elif here.stopped or here.core.source.phase is not SourcePhase.IDLE:
-            self._looked += not here.stopped
-            if self._looked * LOOK > LEFT_LIMIT:
+            self._looked += 0.0 if here.stopped else self._look
+            if self._looked > LEFT_LIMIT:
                 self.world.wrong(f"{here.name} waits for its clients longer than it may")
             self._later(self._await_end)
         else:
@@ -236,7 +242,7 @@ class Hypervisor:
         """What is on its way between the two still gets there, and sessions arrive or don't."""
         there = self.there
         if self.clock.now < until and not there.dead and there.core.target.arrivals:
-            self.clock.after(LOOK, self._settle, until)
+            self.clock.after(self._look, self._settle, until)
         else:
             self._moved("moved")
 

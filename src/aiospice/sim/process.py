@@ -39,6 +39,8 @@ KEY = (10, 0)
 ROUNDS = 2_000
 #: Seconds that a computation, or the making of a key, takes at most.
 WORK_SECONDS = 0.002
+#: Bytes of a read, at most, where some bring a few only.
+MOUTHFUL = 3_000
 #: Codes of the keys of each client.
 CODES = 16
 
@@ -47,6 +49,8 @@ class Process(ABC):
     """Has connections and a clock; may be stopped, go on, or die."""
 
     core: Any
+    #: It is a server, not a client.
+    serves = False
 
     def __init__(self, world: World, name: str) -> None:
         self.world, self.name = world, name
@@ -57,6 +61,8 @@ class Process(ABC):
         #: It reads nothing.
         self.deaf = False
         self._armed: float | None = None
+        #: Only the latest call of its own accord counts.
+        self._beat = 0
         self._most = READ
 
     def note(self, what: str) -> None:
@@ -76,6 +82,7 @@ class Process(ABC):
         """It was stopped, and goes on."""
         self.stopped = False
         if not self.dead:
+            self.world.stir()
             self.note("goes on")
             self._caught_up()
 
@@ -123,7 +130,9 @@ class Process(ABC):
             self.turn()
 
     def _some(self) -> int:
-        return self._most if self._most == READ else 1 + self.chance.below(self._most)
+        if self._most == READ:
+            return READ
+        return 1 + self.chance.below(self._most if self.chance.yes(0.4) else MOUTHFUL)
 
     def _closed(self, end: End, unwritten: int) -> None:
         self.core.closed(end.number, end.error, self.clock.now)
@@ -181,6 +190,24 @@ class Process(ABC):
         else:
             self._arm()
 
+    def next_beat(self, seconds: float) -> None:
+        """Have `beat` called so much later, and whatever was asked for before not."""
+        self._beat += 1
+        self.clock.after(seconds, self._beats, self._beat)
+
+    def _beats(self, number: int) -> None:
+        if number == self._beat and not self.dead:
+            self.beat()
+
+    @abstractmethod
+    def beat(self) -> None:
+        """Do something of its own accord."""
+
+    def rouse(self) -> None:
+        """A lull is over."""
+        if self._beat:
+            self.next_beat(0.0)
+
     def compute(self, effect: Compute) -> None:
         """A computation ends later."""
         seconds = self.chance.between(0.0, WORK_SECONDS)
@@ -212,6 +239,7 @@ class ServerProcess(Process):
     """A server with a guest that runs in it, or is to come."""
 
     core: SimServer
+    serves = True
 
     def __init__(self, world: World, name: str) -> None:
         super().__init__(world, name)
@@ -235,15 +263,16 @@ class ServerProcess(Process):
         """The guest is here, and runs."""
         self.owns = True
         self.note("owns the guest")
-        self.clock.after(self.world.scenario.tick, self._live)
+        self.next_beat(self.world.tick)
 
     def let_guest_go(self) -> None:
         """It stands still."""
         self.owns = False
         self.note("the guest stands still")
 
-    def _live(self) -> None:
-        if not self.owns or self.dead:
+    def beat(self) -> None:
+        """The guest's turn."""
+        if not self.owns:
             return
         if not self.stopped:
             self.core._now = self.clock.now
@@ -251,8 +280,7 @@ class ServerProcess(Process):
             if self.guest.memory.wrong and not self.world.clients[0].was_hostile:
                 self.world.wrong(f"the guest reads {self.guest.memory.wrong}")
             self.turn()
-        soon = self.world.scenario.tick
-        self.clock.after(soon if self.guest.works else self._idle(), self._live)
+        self.next_beat(self.world.tick if self.guest.works else self._idle())
 
     def _idle(self) -> float:
         """Seconds until the next look of a guest that has no work of its own."""
@@ -393,20 +421,21 @@ class ClientProcess(Process):
         """Connect."""
         self.core.start(self.clock.now)
         self.turn()
-        self.clock.after(0.01, self._work)
+        self.next_beat(0.01)
 
     # -- the person --------------------------------------------------------------------------------
 
-    def _work(self) -> None:
-        if self.dead or self.ended or not self.works:
+    def beat(self) -> None:
+        """The person does something."""
+        if self.ended or not self.works:
             return
         if not self.stopped:
             self._write()
             self._type()
             self._send_file()
             self.turn()
-        tick = self.world.scenario.tick
-        self.clock.after(self.chance.between(0.7 * tick, 2.7 * tick), self._work)
+        tick = self.world.tick
+        self.next_beat(self.chance.between(0.7 * tick, 2.7 * tick))
 
     def _write(self) -> None:
         channel: Any = self.core.channels.get(KEY)

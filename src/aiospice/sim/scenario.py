@@ -96,7 +96,7 @@ class Scenario:
     slow_guest: float = 0.0
     #: The servers have a link of their own, whatever the policy.
     link: bool = False
-    #: Reads bring a few bytes only.
+    #: Many reads bring a few bytes only.
     crumbs: bool = False
     tokens: bool = True
     mini: bool = True
@@ -105,6 +105,8 @@ class Scenario:
     #: Seconds between two turns of the guest, and how often it draws in one.
     tick: float = 0.015
     drawing: float = 0.3
+    #: Where nothing has happened for a while, people and guests take turns less often.
+    lulls: bool = False
     #: Seconds of work after the last move.
     after: float = 0.2
     names: tuple[str, ...] = field(default=("left", "right"))
@@ -212,6 +214,7 @@ def draw(seed: int, policy: str = "") -> Scenario:
         mini=chance.yes(0.85),
         moves=tuple(_draw_move(chance) for _ in range(chance.pick((1, 1, 1, 2, 3)))),
         after=chance.between(0.02, 0.2),
+        lulls=True,
     )
     count = chance.pick((0, 0, 1, 1, 1, 2, 3))
     faults = tuple(_draw_fault(chance, scenario) for _ in range(count))

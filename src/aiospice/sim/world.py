@@ -44,6 +44,8 @@ LOOK = 0.02
 #: Seconds that a run may take in all until everything that waits has given up: a target lets a
 #: client wait for its machine for 600 s (`aiospice.migration.target`).
 LONGEST = 1_000.0
+#: In a lull a turn takes so many times longer to come.
+LULL = 6.0
 #: How often it may look at rest and not be: what a line has held back comes then.
 RESTS = 10
 
@@ -99,6 +101,9 @@ class World:
         #: Called when a link between the servers has come to its end.
         self.on_link_over: Callable[[PeerLine], None] = lambda line: None
         self._arrived: set[int] = set()
+        self._stirred = EPOCH
+        #: Seconds without anything of note that make a lull: what a move needs of the lines.
+        self._short = 1.0 + 8 * scenario.latency + 4 * scenario.jitter
         self._crashed = False
 
     def _join(self) -> None:
@@ -168,10 +173,30 @@ class World:
         self.clock.at(back, client.connected, here)
         server.accept(there, client.name)
 
+    # -- how fast it goes --------------------------------------------------------------------------
+
+    @property
+    def lull(self) -> bool:
+        """Whether nothing of note has happened for a while: it is a waste to be busy."""
+        return self.scenario.lulls and self.clock.now - self._stirred > self._short
+
+    @property
+    def tick(self) -> float:
+        """Seconds between two turns of the guest."""
+        return self.scenario.tick * (LULL if self.lull else 1.0)
+
+    def stir(self) -> None:
+        """Something of note happens."""
+        slow, self._stirred = self.lull, self.clock.now
+        if slow:
+            for process in self.processes.values():
+                process.rouse()
+
     # -- what happens ------------------------------------------------------------------------------
 
     def client_event(self, client: ClientProcess, event: Event) -> None:
         """A client has told something."""
+        self.stir()
 
     def server_event(self, server: ServerProcess, event: Event) -> None:
         """A server has told something."""
@@ -183,6 +208,7 @@ class World:
 
     def reached(self, anchor: str) -> None:
         """The move that is under way is so far: what is due then happens."""
+        self.stir()
         place = self.operator.place
         for fault in self.scenario.faults:
             if fault.move == place and fault.anchor == anchor:
@@ -191,6 +217,7 @@ class World:
     def happens(self, fault: Fault) -> None:
         """Something goes wrong."""
         self.trace.add(self.clock.now, "fate", str(fault))
+        self.stir()
         who = fault.who
         if "-" in who:
             self._line_fails(fault)
@@ -218,6 +245,7 @@ class World:
             return
         if fault.kind == "stall":
             self.net.stall(line, fault.amount)
+            self.clock.at(line.until, self.stir)
         elif fault.kind == "dead":
             self.net.kill(line)
         else:
@@ -244,6 +272,7 @@ class World:
 
     def _hears(self, process: Process) -> None:
         process.deaf = False
+        self.stir()
         process.listen()
 
     def _intrude(self, fault: Fault) -> None:
