@@ -12,6 +12,9 @@ import pytest
 from aiospice.errors import LocalError
 from aiospice.proof import lab
 from aiospice.proof.chrome import TraceFile
+from aiospice.proof.lab_faults import death, fast, lie, stall
+from aiospice.proof.lab_normal import running
+from aiospice.proof.lab_tables import TABLES, check_tables
 from aiospice.proof.svg import ticks
 from aiospice.proof.timeline import Timeline
 from aiospice.proof.timeline_sim import watch
@@ -175,3 +178,54 @@ def test_policies_are_drawn_over_latency(
     with pytest.raises(LocalError, match="one run"):
         lab.run(lab.Asked(trace_file="trace.json"))
     assert calm("carry", 0.05).policy == "carry"
+
+
+# -- tables --------------------------------------------------------------------------------------
+
+
+def test_what_waits_at_the_source_dies_with_a_client_that_carries_it() -> None:
+    assert death("carry", "complete", 1.5).lost > 0
+    told = death("direct", "complete", 1.5)
+    assert (told.lost, told.runs, told.wrong) == (0, True, "")
+
+
+def test_a_lie_costs_who_tells_it() -> None:
+    flipped = lie("carry", "a record is changed in one byte", link=True)
+    assert flipped.told
+    assert flipped.others_whole
+    assert flipped.liar == "ended"
+    assert "sealed" in flipped.refused
+    assert not lie("direct", "a record is changed in one byte").told
+
+
+def test_a_guest_that_is_too_fast_is_held_up_and_nothing_piles_up() -> None:
+    found = fast("direct")
+    assert (found.whole, found.wrong) == (True, "")
+    assert found.server_backlog < 1 << 20
+
+
+def test_a_line_that_stands_still_is_waited_for() -> None:
+    found = stall("hold", "source", "ready", 1.0)
+    assert (found.mode, found.wrong) == ("seamless", "")
+    assert 0.5 < found.downtime < 0.52  # no longer than clients may be waited for
+
+
+def test_a_message_costs_the_same_under_policies_that_keep_nothing() -> None:
+    one, other = running(("carry", "direct"), 1000)
+    assert (one.to_server, one.to_client, one.copies) == (
+        other.to_server,
+        other.to_client,
+        other.copies,
+    )
+    assert one.micros > 0
+
+
+def test_tables_are_printed_for_people_and_programs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert lab.run(lab.Asked(policy="hold", tables=("fast",), json=True)) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert json.loads(line)["lab"] == "fast"
+    assert lab.run(lab.Asked(policy="direct", tables=("fast",))) == 0
+    assert "direct" in capsys.readouterr().out.splitlines()[-1]
+    with pytest.raises(LocalError, match="isn't known"):
+        lab.run(lab.Asked(tables=("hope",)))
+    assert check_tables(("all",)) == tuple(TABLES)

@@ -39,6 +39,12 @@ def arguments(verb: str, parser: ArgumentParser) -> None:
     parser.add_argument(
         "--plot", metavar="FILE", default="", help="SVG: pauses over latency, or one run"
     )
+    parser.add_argument(
+        "--table",
+        metavar="NAME",
+        action="append",
+        help="normal, death, lies, fast, stall or all; may be repeated",
+    )
     parser.add_argument("--no-shrink", action="store_true", help="failures as they are")
     parser.add_argument("--no-costs", action="store_true", help="don't measure the policies")
     parser.add_argument("--jobs", metavar="N", type=int, default=0, help="processes (one a core)")
@@ -62,6 +68,7 @@ def run(verb: str, args: Namespace) -> int:
             trace=args.trace == "",
             trace_file=args.trace or "",
             plot=args.plot,
+            tables=tuple(args.table or ()),
             smallest=not args.no_shrink,
             costs=not args.no_costs,
             jobs=args.jobs,

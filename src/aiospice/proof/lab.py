@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from aiospice.errors import LocalError
 from aiospice.migration.source import Policy
 from aiospice.proof.lab_plots import PLOTTED, check_plot, plot_costs, plot_run, trace_run
+from aiospice.proof.lab_tables import check_tables, show_table, write_rows
 from aiospice.proof.timeline_sim import watch
 from aiospice.sim.measure import Cost, measure
 from aiospice.sim.scenario import Scenario, calm, draw
@@ -160,19 +161,21 @@ def run(asked: Asked) -> int:
         raise LocalError(f"policy {asked.policy!r} isn't known: {', '.join(POLICIES)}")
     if asked.plot:
         check_plot(asked.plot)
+    tables = check_tables(asked.tables)
     if asked.seed is not None or asked.scenario or asked.calm:
         return _one(_asked_scenario(asked), asked)
     if asked.trace or asked.trace_file:
         raise LocalError("a trace is of one run: --seed, --scenario or --calm")
-    more = bool(asked.plot or asked.tables)
+    more = bool(asked.plot or tables)
     status = _seeds(asked, (0 if more else 200) if asked.count is None else asked.count)
     if asked.plot:
         _tell_costs(plot_costs(asked.plot, asked.policies, asked.latencies or PLOTTED), asked.json)
-    elif asked.costs and not asked.tables:
+    elif asked.costs and not tables:
         latencies = asked.latencies or LATENCIES
         found = [measure(each, ms / 1000) for each in asked.policies for ms in latencies]
         _tell_costs(found, asked.json)
-    return status
+    fine = [show_table(name, asked.policies, json=asked.json) for name in tables]
+    return status if all(fine) else 1
 
 
 def _seeds(asked: Asked, count: int) -> int:
@@ -267,7 +270,8 @@ def _tell_costs(costs: list[Cost], json: bool) -> None:
         return
     head = (
         *("policy", "one way", "first drawing", "silence", "guest's downtime"),
-        *("guest's state", "records carried", "told by link", "most at client"),
+        *("guest's state", "records carried", "told by link"),
+        *("held for the move", "copies", "waiting"),
     )
     rows = [head] + [
         (
@@ -276,11 +280,13 @@ def _tell_costs(costs: list[Cost], json: bool) -> None:
             f"{cost.first * 1000:.0f} ms = {cost.first_trips:.1f} trips",
             f"{cost.silence * 1000:.0f} ms = {cost.silence_trips:.1f} trips",
             f"{cost.downtime * 1000:.1f} ms",
-            *(f"{size} B" for size in (cost.state, cost.carried, cost.told, cost.held)),
+            *(f"{size} B" for size in _sizes(cost)),
         )
         for cost in costs
     ]
-    widths = [max(len(row[place]) for row in rows) for place in range(len(head))]
     _say("")
-    for row in rows:
-        _say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    write_rows(rows)
+
+
+def _sizes(cost: Cost) -> tuple[int, ...]:
+    return (cost.state, cost.carried, cost.told, cost.held, cost.copies, cost.waiting)

@@ -6,14 +6,17 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from aiospice.sim.checks import Checks
 from aiospice.sim.clock import EPOCH
+from aiospice.sim.process import ClientProcess
 from aiospice.sim.scenario import calm
 from aiospice.sim.world import World
 
 if TYPE_CHECKING:
+    from aiospice.sim.process import Process
     from aiospice.sim.scenario import Scenario
 
-__all__ = ["Cost", "cost_of", "measure"]
+__all__ = ["Cost", "Counting", "cost_of", "measure"]
 
 
 @dataclass(frozen=True)
@@ -34,8 +37,11 @@ class Cost:
     state: int
     carried: int
     told: int
-    #: The most that the client held because of the move.
+    #: The most that the client held because of the move: records and what the target had sent
+    #: already; copies of what it had sent; and what it couldn't send yet.
     held: int
+    copies: int
+    waiting: int
     #: It went whole, and nothing was wrong.
     whole: bool
 
@@ -50,6 +56,25 @@ class Cost:
         return self.silence / self.latency if self.latency else 0.0
 
 
+class Counting(Checks):
+    """Counts what a client holds, besides."""
+
+    copies = waiting = 0
+
+    def process(self, process: Process) -> None:
+        """A process has had its turn."""
+        super().process(process)
+        if not isinstance(process, ClientProcess):
+            return
+        copies = waiting = 0
+        for channel in process.core.channels.values():
+            kept = getattr(channel, "copies", None)
+            copies += 0 if kept is None else kept.size
+            waiting += channel.queued_bytes
+        self.copies = max(self.copies, copies)
+        self.waiting = max(self.waiting, waiting)
+
+
 def measure(policy: str, latency: float) -> Cost:
     """Play one calm move."""
     return cost_of(calm(policy, latency))
@@ -59,6 +84,7 @@ def cost_of(scenario: Scenario) -> Cost:
     """Play a scenario of one move."""
     policy, latency = scenario.policy, scenario.latency
     world = World(scenario)
+    checks = world.checks = Counting(world)
     told: list[int] = []
     world.on_link_over = lambda line: told.append(line.bytes)
     world.play()
@@ -75,6 +101,8 @@ def cost_of(scenario: Scenario) -> Cost:
         state=max(operator.sizes, default=0),
         carried=client.carried,
         told=sum(told),
-        held=world.checks.client_peak,
+        held=checks.client_peak,
+        copies=checks.copies,
+        waiting=checks.waiting,
         whole=not world.failure and client.modes == ["seamless"],
     )
