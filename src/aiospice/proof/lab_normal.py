@@ -37,7 +37,7 @@ _AT_ONCE, _ROUNDS = 8, 150
 
 @dataclass(frozen=True)
 class Running:
-    """One message of a port, under one policy; bytes are those that don't belong to its data."""
+    """One message of a port, under some policies; bytes are those that don't belong to its data."""
 
     policy: str
     size: int
@@ -64,8 +64,8 @@ def config_of(policy: str) -> ServerConfig:
 class _Pair:
     """A client and a server; bytes arrive at once."""
 
-    def __init__(self, policy: str) -> None:
-        self.server = ServerCore(config_of(policy), SimCrypto(Chance(1)))
+    def __init__(self, settings: ServerConfig) -> None:
+        self.server = ServerCore(settings, SimCrypto(Chance(1)))
         self.host = Host(self.server, lambda: None)
         self.port = self.host.port(_NAME)
         self.port.opened = True
@@ -157,8 +157,14 @@ def _back(pair: _Pair, data: bytes) -> None:
 
 
 def running(policies: Iterable[str], size: int) -> list[Running]:
-    """Measure one message of ``size`` bytes under each policy, round by round in turn."""
-    pairs = {policy: _Pair(policy) for policy in policies}
+    """Measure one message of ``size`` bytes, round by round in turn.
+
+    Policies under which a server has the same settings are one: nothing differs until a move.
+    """
+    alike: dict[ServerConfig, list[str]] = {}
+    for policy in policies:
+        alike.setdefault(config_of(policy), []).append(policy)
+    pairs = {", ".join(names): _Pair(config) for config, names in alike.items()}
     data, count = bytes(size), _ROUNDS * _AT_ONCE
     copies = dict.fromkeys(pairs, 0)
     there: dict[str, list[float]] = {policy: [] for policy in pairs}
