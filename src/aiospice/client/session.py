@@ -58,7 +58,6 @@ __all__ = [
 BACKLOG_LIMIT = 4 << 20
 #: The number of a job is that of its display, and behind it so many bits of the display's own.
 _JOB_BITS = 48
-#: Stages of a link in which nothing leaves.
 _IDLE = (LinkStage.OPENING, LinkStage.CLOSED)
 _KNOWN_TYPES = (1, 2, 3, 4, 5, 6, 8, 9, 10, 11)
 
@@ -298,8 +297,7 @@ class ClientSession(WithAgent, Waiting, Moving):
         times += self._next_move_wake()
         if self._wait_deadlines or self._image_deadlines:
             times += [*self._wait_deadlines.values(), *self._image_deadlines.values()]
-        wakes = [screen.next_wake() for screen in self.screens.values()]
-        wakes.append(self._agent_wake())
+        wakes = [*(screen.next_wake() for screen in self.screens.values()), self._agent_wake()]
         times += [wake for wake in wakes if wake is not None]
         if self._step is not None:
             times.append(self._step[1])
