@@ -16,7 +16,7 @@ COMPILED := $(VENV)/.compiled
 export PYTHON
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
-.PHONY: demo demo-qemu test lint bench fuzz fuzz-harnesses soak mutants docs peers peers-wanted venv clean
+.PHONY: demo demo-qemu test lint bench fuzz fuzz-harnesses soak mutants policies docs peers peers-wanted venv clean
 
 demo: venv
 	$(BIN)/aiospice demo $(ARGS)
@@ -57,6 +57,10 @@ soak: venv
 # Mistakes that are put into the cores: the simulator has to find each.
 mutants: venv
 	$(BIN)/python tests/mutants.py $(ARGS)
+
+# Every figure of docs/policies.md, measured again: minutes.
+policies: venv
+	$(BIN)/python -m aiospice.proof.lab_page docs/policies.md
 
 docs: venv
 	$(BIN)/python tests/test_rooms.py --write

@@ -10,10 +10,11 @@ from xml.etree import ElementTree
 import pytest
 
 from aiospice.errors import LocalError
-from aiospice.proof import lab
+from aiospice.proof import lab, lab_page
 from aiospice.proof.chrome import TraceFile
 from aiospice.proof.lab_faults import death, fast, lie, stall
 from aiospice.proof.lab_normal import running
+from aiospice.proof.lab_page import PARTS, part, with_part
 from aiospice.proof.lab_tables import TABLES, check_tables
 from aiospice.proof.svg import ticks
 from aiospice.proof.timeline import Timeline
@@ -230,3 +231,26 @@ def test_tables_are_printed_for_people_and_programs(capsys: pytest.CaptureFixtur
     with pytest.raises(LocalError, match="isn't known"):
         lab.run(lab.Asked(tables=("hope",)))
     assert check_tables(("all",)) == tuple(TABLES)
+
+
+# -- the page ------------------------------------------------------------------------------------
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "policies.md"
+
+
+def test_the_page_has_a_place_for_every_part() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    for name in PARTS:
+        assert page.count(f"<!-- lab: {name} -->") == 1
+    table = part("fast")
+    assert table.startswith("| policy |")
+    changed = with_part(page, "fast", "another")
+    assert changed != page
+    assert with_part(changed, "fast", table).count("<!-- end of lab -->") == len(PARTS)
+
+
+def test_times_on_the_page_are_what_the_lab_measures() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    for line in part("costs").splitlines():
+        times = "|".join(line.split("|")[:6])
+        assert times in page, "run: make policies"
