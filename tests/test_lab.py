@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import pytest
 
 from aiospice.errors import LocalError
-from aiospice.proof import lab, lab_page
+from aiospice.proof import lab
 from aiospice.proof.chrome import TraceFile
 from aiospice.proof.lab_faults import death, fast, lie, stall
 from aiospice.proof.lab_normal import running
