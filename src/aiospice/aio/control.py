@@ -220,7 +220,7 @@ class _Talk:
             raise LocalError("migrate needs a target: a control socket's path, or tls://HOST:PORT")
         return self._server.handovers.migrate(
             asked["target"],
-            asked.get("policy", "carry"),
+            asked.get("policy", "direct"),
             asked.get("ready_timeout", ANSWER_SECONDS),
             asked.get("hold_timeout", HOLD_SECONDS),
         )

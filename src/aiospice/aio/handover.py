@@ -243,7 +243,7 @@ class Handovers:
     def migrate(
         self,
         target: str,
-        policy: str = "carry",
+        policy: str = "direct",
         ready_seconds: float = ANSWER_SECONDS,
         hold_seconds: float = HOLD_SECONDS,
     ) -> str:

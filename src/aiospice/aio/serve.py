@@ -303,7 +303,7 @@ class Server:
     def migrate(
         self,
         target: str,
-        policy: str = "carry",
+        policy: str = "direct",
         ready_timeout: float = ANSWER_SECONDS,
         hold_timeout: float = HOLD_SECONDS,
     ) -> str:

@@ -28,7 +28,7 @@ def arguments(verb: str, parser: ArgumentParser) -> None:
         "target", metavar="TARGET_CONTROL", help="of the one it moves to, or tls://HOST:PORT"
     )
     parser.add_argument(
-        "--policy", choices=POLICIES, default="carry", help="how sessions get there (carry)"
+        "--policy", choices=POLICIES, default="direct", help="how sessions get there (direct)"
     )
     parser.add_argument(
         "--ready-timeout",
