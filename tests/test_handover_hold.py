@@ -9,7 +9,7 @@ from tests.test_handover_direct import PORT, TRIP, came, told, world_with_client
 from tests.two_servers import TwoServers, WorldClient
 
 from aiospice.channels.base import HELD_SECONDS
-from aiospice.channels.server.inputs import InputsServer
+from aiospice.channels.server.inputs import InputsServer, KeyChanged
 from aiospice.client.connections import CHANNEL_CAPS
 from aiospice.errors import StateError
 from aiospice.migration.client import MigrationCancelled, MigrationFinished
@@ -17,6 +17,8 @@ from aiospice.migration.peer import Late, LateEnd
 from aiospice.migration.source import Policy
 from aiospice.server.events import ServerChannelClosed
 from aiospice.server.holding import HOLD_SECONDS, ClientsHeld, NotHeld
+from aiospice.server.leftover import LateLost
+from aiospice.server.returning import RETURN_SECONDS, STILL_SECONDS
 from aiospice.wire.caps import MainCap
 from aiospice.wire.hold import Held
 
@@ -146,8 +148,7 @@ def test_a_cancel_lets_clients_go_on_as_before(
         assert source.core.clients_held
         if frozen:
             source.core.freeze_machine(world.now)
-        source.core.cancel_migration(world.now)
-        world.run()
+        called_off(world)
         anna.channel(10).write(b"after")
         world.run()
         sent += b"%dafter" % turn
@@ -192,3 +193,123 @@ def test_clients_are_held_only_when_they_are_ready_and_once() -> None:
     source.hold_clients(world.now)
     with pytest.raises(StateError):
         source.hold_clients(world.now)
+
+
+# -- a stock client that comes back ----------------------------------------------------------------
+
+
+def called_off(world: TwoServers, *, at_target: bool = True) -> None:
+    """The guest stays, and the target learns it."""
+    world["source"].core.cancel_migration(world.now)
+    if at_target:
+        world["target"].core.give_back(world.now)
+    world.run()
+
+
+@pytest.mark.parametrize("marked", [True, False])
+def test_what_a_stock_client_said_at_the_target_is_given_back(
+    monkeypatch: pytest.MonkeyPatch, marked: bool
+) -> None:
+    world, anna = held_world(monkeypatch, False, delay=TRIP, peer_delay=TRIP)
+    source, target = world["source"], world["target"]
+    anna.channel(10).write(b"before ")
+    if not marked:
+        anna.deaf |= {3, 10}
+    source.core.hold_clients(world.now)
+    anna.channel(10).write(b"under way ")
+    world.wait(3 * TRIP if marked else HOLD_SECONDS + 0.1)
+    anna.channel(10).write(b"at the target ")
+    anna.channel(3).key_down(0x1E)
+    source.core.freeze_machine(world.now)
+    anna.deaf.clear()
+    anna.channel(10).write(b"and more ")
+    world.wait(TRIP if marked else 0)
+    called_off(world)
+    anna.channel(10).write(b"still there ")
+    world.wait(TRIP / 2)
+    assert source.core.returning
+    assert target.core.giving
+    anna.channel(3).key_up(0x1E)
+    world.wait(1)
+    anna.channel(10).write(b"and back")
+    world.wait(1)
+    said = b"before under way at the target and more still there and back"
+    assert source.host.port(PORT).read() == said
+    keys = [(event.code, event.pressed) for event in source.seen(KeyChanged)]
+    assert keys == [(0x1E, True), (0x1E, False)]
+    assert not source.core.returning
+    assert not target.core.giving
+    assert not target.core.sessions
+    assert not source.seen(LateLost)
+    if marked:
+        assert {late.channel for late in told(world, Late)} == {(3, 0), (10, 0)}
+    world.unlink()
+    world.prepare("source", "target")
+    world.wait(1)
+    world.carry("source", "target")
+    source.core.complete_migration(world.now)
+    world.wait(1)
+    assert [event.mode for event in anna.seen(MigrationFinished)] == ["seamless"]
+
+
+@pytest.mark.parametrize("how", ["silence", "link", "no link"])
+def test_what_is_not_given_back_is_told(monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    world, anna = held_world(monkeypatch, False, delay=TRIP)
+    source = world["source"]
+    source.core.hold_clients(world.now)
+    world.wait(3 * TRIP)
+    anna.channel(10).write(b"lost")
+    world.wait(2 * TRIP)
+    if how == "no link":
+        world.unlink()
+    called_off(world, at_target=False)
+    if how == "silence":
+        world.wait(RETURN_SECONDS)
+        assert source.core.returning
+        world.wait(RETURN_SECONDS)
+    elif how == "link":
+        world.unlink()
+    world.wait(2 * TRIP)
+    assert not source.core.returning
+    assert sorted(e.channel for e in source.seen(LateLost)) == ["inputs:0", "port:0"]
+    anna.channel(10).write(b"on")
+    world.wait(1)
+    assert source.host.port(PORT).read() == b"on"
+
+
+def test_a_target_does_not_give_back_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    world, anna = held_world(monkeypatch, False)
+    source, target = world["source"], world["target"]
+    source.core.hold_clients(world.now)
+    world.run()
+    anna.deaf.add(1)  # it isn't told that the guest stays
+    called_off(world)
+    assert target.core.giving
+    world.wait(RETURN_SECONDS + 0.1)
+    assert not target.core.giving
+    assert not target.core.sessions
+    assert sorted(e.channel for e in source.seen(LateLost)) == ["inputs:0", "port:0"]
+
+
+def test_a_client_that_leaves_connections_open_has_gone_back_when_it_is_still(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world, anna = held_world(monkeypatch, False)
+    source, target = world["source"], world["target"]
+    source.core.hold_clients(world.now)
+    world.run()
+    anna.channel(10).write(b"there")
+    world.run()
+    closing = world.cut_off
+    monkeypatch.setattr(world, "cut_off", lambda line: line.on_way(True) and closing(line))
+    called_off(world)
+    cursor = target.core.sessions[anna.core.session_id].connections[4, 0]
+    target.core.closed(cursor.number, None, world.now)
+    world.wait(STILL_SECONDS - 0.1)
+    assert target.core.giving
+    world.wait(0.2)
+    assert not target.core.giving
+    assert not target.core.sessions
+    assert source.host.port(PORT).read() == b"there"
+    assert not source.core.returning
+    assert not source.seen(LateLost)

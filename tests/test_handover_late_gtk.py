@@ -1,7 +1,10 @@
-"""spice-gtk has to go before it can be handed over, on a line that is slow or cut: nothing is lost.
+"""spice-gtk loses nothing where a hand-over doesn't go as it should.
+
+It has to go before it can be handed over, on a line that is slow or cut.
 
 It connects to the target anew then. What it had sent to the source is the guest's all the same:
-bytes of a port, what was pasted, keys. And it gets all that the guest had sent.
+bytes of a port, what was pasted, keys. And it gets all that the guest had sent. Or it is held by
+sending it to the target, and the guest stays: what it said there comes back.
 """
 
 from __future__ import annotations
@@ -16,10 +19,12 @@ from tests.moving_stage import MovingStage, two_stages
 from tests.serve_stage import ECHO
 
 from aiospice.agent.events import ClipboardData, ClipboardGrabbed
-from aiospice.errors import AiospiceError
-from aiospice.migration.source import MoveReady
+from aiospice.errors import AiospiceError, LocalError
+from aiospice.migration.link_source import HandoverFailed
+from aiospice.migration.source import MoveCancelled, MoveReady
 from aiospice.proof.delay import DelayedNetwork
 from aiospice.proof.gtkclient import GtkClient
+from aiospice.server.holding import NotHeld
 from aiospice.server.leftover import LateLost
 from aiospice.server.parting import LeftBehind
 
@@ -115,3 +120,49 @@ async def test_nothing_is_lost_when_spice_gtk_has_to_go_before_it_is_ready(line:
         assert [(e.whole, e.anew, e.away) for e in two.events(MoveReady)] == [(0, 0, 1)]
         assert not two.events(LeftBehind)
         assert not two.events(LateLost)
+
+
+class Refusing(MovingStage):
+    """A guest that can't be taken up, a while after the clients were held."""
+
+    def thaw(self, state: Any) -> None:
+        raise LocalError("there is no room for it")
+
+
+async def test_a_hand_over_that_is_refused_after_spice_gtk_was_held_loses_nothing() -> None:
+    async with AsyncExitStack() as stack:
+        net = await stack.enter_async_context(DelayedNetwork(20))
+        making = two_stages(MovingStage, host=net.server_address, password="secret")
+        two = await stack.enter_async_context(making)
+        two.there.guest.__class__ = Refusing
+        where: dict[str, Any] = {"port": two.port, "prefix": net.command(), "password": "secret"}
+        gtk = await stack.enter_async_context(GtkClient(net.server_address, **where))
+        await gtk.opened("main:0", "display:0", "inputs:0", "port:0")
+        writer = Writer(gtk)
+        for turn in range(3):
+            size = len(two.guest.port_heard)
+            await two.until(lambda guest, size=size: len(guest.port_heard) > size + 9_000, "bytes")
+            since = len(two.events(HandoverFailed))
+
+            def stopped() -> None:
+                asyncio.get_running_loop().create_task(gtk.do("key", code=0x1E, pressed=True))
+
+            two.here.guest.stopped = stopped
+            two.here.migrate(str(two.folder / "1.sock"), "hold")
+            await two.until(lambda _, since=since: len(two.events(HandoverFailed)) > since, "no")
+            await gtk.do("key", code=0x1E, pressed=False)
+            await two.until(lambda _: two.here.handovers.leaving is None, "the end of it")
+            assert len(two.events(MoveCancelled)) == turn + 1
+        writer.stopping = True
+        await writer.task
+        await gtk.until(writer.all_told, "all lines are sent")
+        sent = b"".join(writer.lines)
+        await two.until(lambda guest: len(guest.port_heard) >= len(sent), "all bytes")
+        assert two.guest.port_heard == sent
+        await gtk.until(lambda: len(gtk.all_data("port-data", name=ECHO)) >= len(sent), "the echo")
+        assert gtk.all_data("port-data", name=ECHO) == sent
+        await two.until(lambda guest: len(guest.keys) >= 6, "keys")
+        assert two.guest.keys == [(0x1E, True), (0x1E, False)] * 3
+        assert not two.events(LateLost)
+        assert not two.events(NotHeld)
+        assert gtk.find("disconnected") is None

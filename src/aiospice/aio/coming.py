@@ -58,17 +58,23 @@ class Come(Driver):
     def look(self) -> None:
         """Tell the source what the core wants to tell."""
         core, link = self.core, self.link
-        if link.phase is TargetLinkPhase.RUNNING:
+        if link.phase in (TargetLinkPhase.RUNNING, TargetLinkPhase.RETURNING):
             for message in core.peer_out:
                 link.tell(message)
             core.peer_out.clear()
+        if link.phase is TargetLinkPhase.RETURNING and not link.orders and not core.giving:
+            self._send_away("its machine doesn't come")
+            link.returned()
         if self._link_up and self.stream is None:
             self._link_up = False
             self._unlink()
 
     def lost(self, text: str) -> None:
         """The connection is gone."""
+        back = self.link.phase is TargetLinkPhase.RETURNING
         self.link.lost(text)
+        if back:
+            self._send_away("its machine doesn't come")
 
     async def drive(self) -> None:
         """Until it is over."""
@@ -152,8 +158,16 @@ class Come(Driver):
         self._collected = Collected()
         core = self.core
         core.target.forget()
-        for client in list(core.target.arrivals):
-            core.disconnect(client, f"its machine doesn't come: {text}", self.now())
+        if self.link.phase is TargetLinkPhase.RETURNING:
+            core.give_back(self.now())
+            self.shell.turn()
+            self.poke()
+        else:
+            self._send_away(f"its machine doesn't come: {text}")
+
+    def _send_away(self, text: str) -> None:
+        for client in list(self.core.target.arrivals):
+            self.core.disconnect(client, text, self.now())
         self.shell.turn()
 
     def _unlink(self) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from aiospice.aio.serve import Server
     from aiospice.migration.link_source import SourceOrder
-    from aiospice.migration.peer import Piece, Propose
+    from aiospice.migration.peer import PeerMessage, Piece, Propose
 
 __all__ = ["ROUNDS", "Leave"]
 
@@ -87,7 +87,9 @@ class Leave(Driver):
             core.peer_out.clear()
         if self._completed:
             self._follow()
-        messages, link.inbox = link.inbox, []
+        messages: list[PeerMessage] = []
+        if link.phase is not SourceLinkPhase.RETURNING or not link.orders:  # the core stays first
+            messages, link.inbox = link.inbox, []
         for message in messages:
             core.peer_in(message, now)
         if messages:
@@ -95,6 +97,9 @@ class Leave(Driver):
         if link.phase is SourceLinkPhase.RUNNING:
             link.outbox += core.peer_out
             core.peer_out.clear()
+        if link.phase is SourceLinkPhase.RETURNING and not link.orders and not core.returning:
+            link.returned()
+            self._unlink()
         if self._link_up and not link.up:
             self._link_up = False
             core.peer_link(False, None, "source", now)
@@ -190,6 +195,7 @@ class Leave(Driver):
     async def _hold(self) -> None:
         """Have clients stop sending, as far as they do that in time."""
         self.core.hold_clients(self.now(), self._hold_seconds)
+        self.link.takes_back = self.core.sent_off
         self.shell.turn()
         while not self.core.clients_held:
             self._turned.clear()
@@ -277,7 +283,10 @@ class Leave(Driver):
         core, now = self.core, self.now()
         if core.source.phase is not SourcePhase.IDLE or core.frozen is not None:
             core.cancel_migration(now)
-        self._unlink()
+        if self.link.phase is SourceLinkPhase.RETURNING:
+            self.poke()
+        else:
+            self._unlink()
         if self.server._life is None:
             self.server._begin_life()
         self.shell.turn()

@@ -5,6 +5,7 @@
     GREETING -Hello-> PROPOSED -Agree-> MOVING -clients ready, state copied-> STOPPING
     STOPPING -all is told-> STOPPED -Ready-> GONE -Running-> RUNNING -all have arrived-> OVER
     any before GONE --refused, silence, link lost, cancel--> OVER (the guest stays)
+    the same, and clients were sent off to be held --> RETURNING --they are back--> OVER
     GONE --link lost, silence--> ASKING --Running--> RUNNING; --Refuse--> OVER (the guest stays)
     ASKING --nobody answers--> UNCERTAIN --an answer, resume, discard--> as above
 
@@ -76,6 +77,7 @@ class SourceLinkPhase(Enum):
     ASKING = "the target is asked what has become of the guest"
     UNCERTAIN = "nobody knows who has the guest"
     RUNNING = "the guest runs on the target"
+    RETURNING = "the guest stayed, and clients come back"
     OVER = "over"
 
 
@@ -237,6 +239,8 @@ class SourceLink:
         #: Why the guest stayed, or nobody knows.
         self.reason = ""
         self.up = True
+        #: If the guest stays, the target has something of its clients to give back (`returned`).
+        self.takes_back = False
         self._ready_seconds = ready_seconds
         self._ready = self._copied = False
         self._began = now
@@ -264,7 +268,7 @@ class SourceLink:
     def owns_guest(self) -> bool:
         """The guest is this server's: it runs here, or goes on here if nothing else is done."""
         stayed = self.phase is SourceLinkPhase.OVER and bool(self.reason)
-        return self.phase in _EARLY or stayed
+        return self.phase in _EARLY or self.phase is SourceLinkPhase.RETURNING or stayed
 
     # -- the holder tells ------------------------------------------------------------------------
 
@@ -272,7 +276,10 @@ class SourceLink:
         """A message of the target. `RemoteProtocolError`: the link is to be cut, and `lost`."""
         if self.over:
             return
-        if isinstance(message, peer.Hello):
+        if self.phase is SourceLinkPhase.RETURNING:
+            if isinstance(message, _FOR_THE_CORE):
+                self.inbox.append(message)
+        elif isinstance(message, peer.Hello):
             self._greeted(message, now)
         elif isinstance(message, peer.Refuse):
             self._refused(message.text, now)
@@ -348,6 +355,14 @@ class SourceLink:
             self.deadline = now + (RETRY_SECONDS if asking else LATER_SECONDS)
         elif self.phase is SourceLinkPhase.RUNNING and self._left:
             self._finish(now)
+        elif self.phase is SourceLinkPhase.RETURNING:
+            self.returned()
+
+    def returned(self) -> None:
+        """All that clients had said at the target is here, or has had its time."""
+        if self.phase is SourceLinkPhase.RETURNING:
+            self.phase = SourceLinkPhase.OVER
+            self.orders.append(SourceOrder(Do.CLOSE))
 
     def connected(self, now: float) -> None:
         """The link is made again (`Do.CONNECT`)."""
@@ -464,10 +479,13 @@ class SourceLink:
             self.events.append(HandoverReady(migration=self.proposal.migration))
 
     def _stay(self, text: str) -> None:
-        self.phase = SourceLinkPhase.OVER
+        back = self.takes_back and self.up
+        self.phase = SourceLinkPhase.RETURNING if back else SourceLinkPhase.OVER
         self.deadline = None
         self.reason = text
-        self.orders += [SourceOrder(Do.STAY, text), SourceOrder(Do.CLOSE)]
+        self.orders.append(SourceOrder(Do.STAY, text))
+        if not back:
+            self.orders.append(SourceOrder(Do.CLOSE))
         self.events.append(HandoverFailed(migration=self.proposal.migration, reason=text))
 
     def _ask(self, text: str, now: float) -> None:

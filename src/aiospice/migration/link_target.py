@@ -6,6 +6,7 @@
     READY -Go-> STARTING -running-> RUNNING -the link ends-> OVER
     IDLE -Ask-> RUNNING (it runs here), or OVER (it never will)
     any before STARTING --cancel, silence, link lost, refusal--> OVER (all of it is dropped)
+    AGREED, STOPPED, READY with clients that are held --cancel, refusal--> RETURNING --> OVER
 
 The guest is the target's from `Go` on and not before: what came of it is dropped if the link ends,
 and a source that asks later is told so. Pure and plain data: who holds it carries out `orders`,
@@ -21,6 +22,7 @@ from aiospice.channels.events import Event
 from aiospice.errors import RemoteProtocolError
 from aiospice.migration import peer
 from aiospice.migration.link import GREET_SECONDS, Greeting
+from aiospice.migration.source import Policy
 
 if TYPE_CHECKING:
     from aiospice.migration.link import LinkCrypto
@@ -61,6 +63,7 @@ class TargetLinkPhase(Enum):
     READY = "the source is to let go"
     STARTING = "the guest begins to run"
     RUNNING = "the guest runs here"
+    RETURNING = "the guest doesn't come, and its clients go back"
     OVER = "over"
 
 
@@ -99,7 +102,8 @@ class TargetDo(Enum):
     TAKE = "take"
     #: Let it run, then call `running` or `refuse`.
     RUN = "run"
-    #: Forget all of it.
+    #: Forget all of it; while RETURNING, give back what clients have said here and still say, then
+    #: call `returned`.
     DROP = "drop"
     #: The link isn't needed any more, once `outbox` is sent.
     CLOSE = "close"
@@ -144,6 +148,7 @@ _EARLY = (
     TargetLinkPhase.STOPPED,
     TargetLinkPhase.READY,
 )
+_EXPECTING = (TargetLinkPhase.AGREED, TargetLinkPhase.STOPPED, TargetLinkPhase.READY)
 _FOR_THE_CORE = (peer.Record, peer.Late, peer.LateEnd)
 
 
@@ -187,7 +192,7 @@ class TargetLink:
 
     def receive(self, message: PeerMessage, now: float) -> None:
         """A message of the source. `RemoteProtocolError`: the link is to be cut, and `lost`."""
-        if self.over:
+        if self.over or self.phase is TargetLinkPhase.RETURNING:
             return
         phase = self.phase
         if isinstance(message, peer.Hello) and phase is TargetLinkPhase.GREETING:
@@ -246,7 +251,8 @@ class TargetLink:
 
     def refuse(self, text: str) -> None:
         """It can't be: the guest is the source's, whatever was agreed."""
-        if not self.over and self.phase is not TargetLinkPhase.RUNNING:
+        settled = (TargetLinkPhase.RUNNING, TargetLinkPhase.RETURNING)
+        if not self.over and self.phase not in settled:
             self.outbox.append(peer.Refuse(text=text[:1000]))
             self._drop(text)
 
@@ -258,12 +264,21 @@ class TargetLink:
     def lost(self, text: str) -> None:
         """The link is cut."""
         if self.phase in _EARLY:
-            self._drop(f"the link to its source is lost: {text}")
-        elif self.phase is TargetLinkPhase.RUNNING:
+            self._drop(f"the link to its source is lost: {text}", back=False)
+        elif self.phase in (TargetLinkPhase.RUNNING, TargetLinkPhase.RETURNING):
+            self._over()
+
+    def returned(self) -> None:
+        """All clients are gone, and nothing more is to be given back."""
+        if self.phase is TargetLinkPhase.RETURNING:
             self._over()
 
     def tell(self, message: PeerMessage) -> None:
         """Tell the source something of step 5 to 7; who has arrived is told once."""
+        if self.phase is TargetLinkPhase.RETURNING:
+            if isinstance(message, _FOR_THE_CORE):
+                self.outbox.append(message)
+            return
         if self.phase is not TargetLinkPhase.RUNNING:
             return
         if isinstance(message, (peer.Arrived, peer.Missed)):
@@ -312,12 +327,17 @@ class TargetLink:
         self.orders.append(TargetOrder(TargetDo.LINKED))
         self.outbox.append(peer.Running(migration=message.migration))
 
-    def _drop(self, text: str) -> None:
+    def _drop(self, text: str, *, back: bool = True) -> None:
         known = self.phase not in (TargetLinkPhase.GREETING, TargetLinkPhase.IDLE)
+        held = self.proposal is not None and self.proposal.policy == Policy.HOLD.value
+        back = back and held and self.phase in _EXPECTING
         if known:
             self.orders.append(TargetOrder(TargetDo.DROP, text))
             self.events.append(GuestDropped(migration=self.migration, reason=text))
-        self._over()
+        if back:
+            self.phase, self.deadline = TargetLinkPhase.RETURNING, None
+        else:
+            self._over()
 
     def _over(self) -> None:
         self.phase = TargetLinkPhase.OVER

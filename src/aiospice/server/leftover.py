@@ -43,7 +43,7 @@ LATE_END_SECONDS = 12.0
 
 
 class LateLost(Event):
-    """What a client had sent to a device at last, before it began anew here, may be lost."""
+    """What a client had sent to the other server at last, before it came here, may be lost."""
 
     client: int
     channel: str

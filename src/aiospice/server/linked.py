@@ -17,7 +17,8 @@ from aiospice.migration.peer import Arrived, Late, LateEnd, Missed, Record
 from aiospice.migration.target import SessionArrived, SessionMissed
 from aiospice.server.arriving import LATE_SECONDS, MAIN
 from aiospice.server.forwarding import LATE_LIMIT
-from aiospice.server.leftover import LATE_END_SECONDS, LateLost, Leftover
+from aiospice.server.leftover import LATE_END_SECONDS, LateLost
+from aiospice.server.returning import Returning
 
 if TYPE_CHECKING:
     from aiospice.channels.server.base import ServerChannel
@@ -39,7 +40,7 @@ class _Early:
     ended: bool | None = None
 
 
-class Linked(Leftover):
+class Linked(Returning):
     """See the module's text."""
 
     def __init__(self, config: ServerConfig, machine: Machine) -> None:

@@ -3,7 +3,7 @@
 The link itself (`aiospice.migration.peer`) is somebody else's: who has it tells the core by
 `peer_link` that it is up, hands in what comes by `peer_in`, and sends what is in ``peer_out``. Of
 its messages only those concern the core that are about a session on its way: `Record`, `Late`,
-`LateEnd` from the source, `Arrived` and `Missed` from the target.
+`LateEnd` from the source (and back, if the guest stays), `Arrived` and `Missed` from the target.
 """
 
 from __future__ import annotations
@@ -86,6 +86,8 @@ class Peering:
             self._late_came(message)
         elif isinstance(message, LateEnd) and target:
             self._late_end_came(message)
+        elif isinstance(message, (Late, LateEnd)) and self.peer.role == "source":
+            self._returned(message)
         elif isinstance(message, (Arrived, Missed)) and self.peer.role == "source":
             self._arrival_came(message)
 
@@ -125,6 +127,9 @@ class Peering:
 
     def _late_end_came(self, message: LateEnd) -> None:
         """The last of them."""
+
+    def _returned(self, message: Late | LateEnd) -> None:
+        """What a client had said at the target, and the guest stays here."""
 
     def _arrival_came(self, message: Arrived | Missed) -> None:
         """What has become of a session at the target."""

@@ -158,6 +158,9 @@ class ServerChannel(CountsUnused):
         #: wait for what it had sent there (``late_awaited``).
         self.by_link = False
         self.late_awaited = False
+        #: On a source that stays one: the mark of a client that was sent off hasn't come. On a
+        #: target: the session stays at its source, and what its client says here is given back.
+        self.mark_owed = self.gives_back = False
         self._ahead: deque[tuple[int, int, int, bytes]] = deque()
         self._limit_before = 0
 
@@ -302,6 +305,7 @@ class ServerChannel(CountsUnused):
         """The machine stays: go on after `hold`, or after `migrate` if the client comes back."""
         if self.phase is ServerPhase.MIGRATING:
             self.phase = ServerPhase.OPEN
+            self.mark_owed = self._marks(self.migrate_flags) and not self.flushed
             self.migrate_flags = 0
             self.flushed = False
         if self.holds is not None:
@@ -333,6 +337,13 @@ class ServerChannel(CountsUnused):
         """The source itself has told the record; the client's messages wait for `late_ended`."""
         self.phase = ServerPhase.PARKED
         self.late_awaited = self.awaits_late
+
+    def give_back(self) -> None:
+        """The session stays at the source: all that its client says here is told as `Passed`."""
+        self.unpark()
+        self.phase = ServerPhase.OPEN
+        self.passes_on = self.gives_back = True
+        self.reading_paused = self.late_awaited = False
 
     def late_ended(self) -> None:
         """All that the client had sent to the source is here."""
@@ -428,6 +439,8 @@ class ServerChannel(CountsUnused):
                 "came before the record of the hand-over, which has to be the first",
                 message=message_name(self.key[0], CLIENT, number),
             )
+        if number <= _BASE_LAST and self.gives_back:
+            return
         if number <= _BASE_LAST:
             handler = _BASE_HANDLERS.get(number)
             if handler is None:
@@ -495,6 +508,11 @@ class ServerChannel(CountsUnused):
         """A ping was answered. For subclasses that measure by them."""
 
     def _on_flush_mark(self, message: common.MigrateFlushMark) -> None:
+        if self.mark_owed and self.phase is ServerPhase.OPEN:
+            self.mark_owed = False
+            self.late_awaited = True  # what it had said at the target comes next
+            self._events.append(FlushMarked())
+            return
         if self.phase is not ServerPhase.MIGRATING or not self._asked_for_mark():
             raise RemoteProtocolError(
                 "nobody asked for it: no migration is in progress", message="MigrateFlushMark"
@@ -505,7 +523,11 @@ class ServerChannel(CountsUnused):
         self._events.append(FlushMarked())
 
     def _asked_for_mark(self) -> bool:
-        return bool(self.migrate_flags & common.MigrateFlags.NEED_FLUSH) and not self._queue
+        return self._marks(self.migrate_flags) and not self._queue
+
+    @staticmethod
+    def _marks(flags: int) -> bool:
+        return bool(flags & common.MigrateFlags.NEED_FLUSH)
 
     def _on_migrate_data(self, message: common.ClientMigrateData) -> None:
         if self.phase is not ServerPhase.WAITING:
