@@ -12,10 +12,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 
 import pytest
-from tests.moving_stage import MovingStage, two_stages
+from tests.moving_stage import MovingStage, TwoStages, two_stages
 from tests.serve_stage import ECHO
 
 from aiospice.agent.events import ClipboardData, ClipboardGrabbed
@@ -129,6 +130,11 @@ class Refusing(MovingStage):
         raise LocalError("there is no room for it")
 
 
+def happened(two: TwoStages, times: int, _: MovingStage) -> bool:
+    """So many hand-overs have failed."""
+    return len(two.events(HandoverFailed)) == len(two.events(MoveCancelled)) == times
+
+
 async def test_a_hand_over_that_is_refused_after_spice_gtk_was_held_loses_nothing() -> None:
     async with AsyncExitStack() as stack:
         net = await stack.enter_async_context(DelayedNetwork(20))
@@ -139,20 +145,19 @@ async def test_a_hand_over_that_is_refused_after_spice_gtk_was_held_loses_nothin
         gtk = await stack.enter_async_context(GtkClient(net.server_address, **where))
         await gtk.opened("main:0", "display:0", "inputs:0", "port:0")
         writer = Writer(gtk)
-        for turn in range(3):
-            size = len(two.guest.port_heard)
-            await two.until(lambda guest, size=size: len(guest.port_heard) > size + 9_000, "bytes")
-            since = len(two.events(HandoverFailed))
+        presses: list[asyncio.Task[Any]] = []
 
-            def stopped() -> None:
-                asyncio.get_running_loop().create_task(gtk.do("key", code=0x1E, pressed=True))
+        def stopped() -> None:
+            presses.append(asyncio.create_task(gtk.do("key", code=0x1E, pressed=True)))
 
-            two.here.guest.stopped = stopped
+        two.here.guest.stopped = stopped
+        for turn in range(1, 4):
+            await two.until(lambda guest: len(guest.port_heard) > 9_000 * len(presses), "bytes")
             two.here.migrate(str(two.folder / "1.sock"), "hold")
-            await two.until(lambda _, since=since: len(two.events(HandoverFailed)) > since, "no")
+            await two.until(partial(happened, two, turn), "its stay")
             await gtk.do("key", code=0x1E, pressed=False)
             await two.until(lambda _: two.here.handovers.leaving is None, "the end of it")
-            assert len(two.events(MoveCancelled)) == turn + 1
+            assert len(presses) == turn
         writer.stopping = True
         await writer.task
         await gtk.until(writer.all_told, "all lines are sent")
