@@ -1,15 +1,17 @@
 """What a hand-over carries of a full desktop, beside sending that desktop again.
 
 The desktop has 200 off-screen surfaces, and its client's image cache is full (20 Mi pixels). All
-bytes that servers send to the client are counted, of every channel: what a move costs, what the
-same pictures cost when they are drawn again before and after it, and what the target sends to a
-client that comes anew (as one that is sent away by switch-host does).
+bytes that servers send to the client are counted, of every channel: what a move costs, with all
+that it takes to connect to the target, what the same pictures cost when they are drawn again before
+and after it, and what the target sends to a client that comes anew (as one that is sent away by
+switch-host does). And what the servers tell each other of the guest, before and while it stands
+still.
 """
 
 from __future__ import annotations
 
 import asyncio
-import pickle
+import tempfile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +19,7 @@ import numpy as np
 import aiospice
 from aiospice.errors import SpiceTimeout
 from aiospice.proof.content import made_up
+from aiospice.proof.pair import hand_over
 from aiospice.proof.relay import DelayRelay
 from aiospice.server.guest import Guest
 
@@ -63,8 +66,11 @@ class StudioGuest(Guest):
         small = chance.integers(0, 256, (_ICONS, 8, 8, 4), np.uint8)
         self._icons = small.repeat(_ICON // 8, 1).repeat(_ICON // 8, 2)
 
-    def thaw(self, state: Any) -> None:
+    def freeze(self) -> Any:
         """Everything is in its display."""
+
+    def thaw(self, state: Any) -> None:
+        """As it is in its display."""
 
     def page(self, number: int) -> None:
         """Show a screen full of icons in an order of its own."""
@@ -86,33 +92,35 @@ async def measure(*, policies: tuple[str, ...], **_: Any) -> AsyncIterator[dict[
 
 
 async def _one(policy: str) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory(prefix="aiospice-") as folder:
+        return await _between(policy, f"{folder}/a", f"{folder}/b")
+
+
+async def _between(policy: str, here: str, there: str) -> dict[str, Any]:
     async with (
-        aiospice.serve(StudioGuest(), port=0) as source,
-        aiospice.serve(StudioGuest(), port=0, incoming=True) as target,
+        aiospice.serve(StudioGuest(), port=0, control=here) as source,
+        aiospice.serve(StudioGuest(), port=0, control=there, incoming=True) as target,
         DelayRelay(0) as relay,
     ):
         ways = [await relay.to("127.0.0.1", _port(each)) for each in (source, target)]
+        target._migration_address = lambda: ("127.0.0.1", ways[1], 0)  # type: ignore[method-assign]
         async with aiospice.connect(f"spice://127.0.0.1:{ways[0]}") as session:
             await _shown(session, source)
             for _ in range(2):  # what comes again is kept
                 await _pages(session, source)
             again = await _cost(relay, _pages(session, source))
             held = next(iter(source._shell.core.sessions.values())).helds[0]
-            await target.expect_migration(session._shell.core.session_id)
-            move = await source.prepare_migration("127.0.0.1", ways[1], policy=policy)
-            await move.clients_ready()
-            state = await move.freeze()
+            cached = {"cached_images": len(held.images), "cached_pixels": held.images.pixels}
             carried = -relay.passed
-            target.thaw(state)
-            target.take_late_inputs(await move.complete())
+            told = await hand_over(here, there, policy)
             await _shown(session, target)
             carried += relay.passed
             after = await _cost(relay, _pages(session, target))
             found = {
                 "surfaces": len(held.planes) - 1,
-                "cached_images": len(held.images),
-                "cached_pixels": held.images.pixels,
-                "guest_state": len(pickle.dumps(state)),
+                **cached,
+                "told_early": told.early,
+                "told_late": told.late,
                 "move": carried,
                 "pages_before": again,
                 "pages_after": after,
