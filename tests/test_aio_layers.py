@@ -7,6 +7,7 @@ import datetime
 import ipaddress
 import ssl
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ from aiospice.aio.proxy import MAX_REPLY_BYTES, Proxy, ProxyLayer
 from aiospice.aio.tls import (
     MAX_HANDSHAKE_BYTES,
     TlsLayer,
+    certificate_subject,
     host_matches,
     parse_subject,
     subject_matches,
@@ -39,6 +41,7 @@ from aiospice.errors import (
     RemoteProtocolError,
     StateError,
 )
+from aiospice.proof.certificates import make_certificates
 
 Key = ec.EllipticCurvePrivateKey
 Names = list[tuple[x509.ObjectIdentifier, str]]
@@ -653,3 +656,11 @@ def test_arbitrary_frames_raise_only_documented_errors(chunks: list[bytes]) -> N
         for chunk in chunks:
             layer.receive(chunk)
     layer.data_to_send()
+
+
+def test_a_certificates_subject_is_what_clients_are_to_expect(tmp_path: Path) -> None:
+    made = make_certificates(tmp_path, subject=r"C=XX,O=A\, B,CN=host")
+    text = certificate_subject(str(made.certificate_file))
+    assert text == r"C=XX,O=A\, B,CN=host"
+    assert certificate_subject(str(tmp_path / "nothing")) == ""
+    assert certificate_subject(str(made.key_file)) == ""

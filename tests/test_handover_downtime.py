@@ -14,7 +14,7 @@ from aiospice.migration.client import MigrationFinished
 from aiospice.migration.source import Policy, SourcePhase
 from aiospice.server.guest import Host
 from aiospice.server.holding import HOLD_SECONDS
-from aiospice.server.leaving import DRAIN_SECONDS
+from aiospice.server.leaving import DRAIN_SECONDS, REST_SECONDS
 
 PORT = "org.example.port"
 SIZE = (640, 480)
@@ -120,3 +120,68 @@ def test_a_display_that_is_still_to_be_sent_does_not_hold_up_the_guest(policy: P
     assert [event.mode for event in anna.seen(MigrationFinished)] == ["seamless"]
     shown = target.host.display(0).pixels
     assert anna.core.screens[0].snapshot() == Picture(*SIZE, shown.tobytes())
+
+
+def resting_world(policy: Policy = Policy.CARRY) -> TwoServers:
+    """A source whose displays are left alone, since its guest is about to stop, and has drawn."""
+    world = busy_world(policy, Case("fast"))
+    world.wait(2)
+    source = world["source"]
+    source.core.rest(world.now)
+    source.host.display(0).fill(0, 0, *SIZE, 0x2468AC)
+    world.run()
+    assert shown(world) != 0x2468AC
+    return world
+
+
+def shown(world: TwoServers) -> int:
+    (anna,) = world.clients
+    red, green, blue = (int(part) for part in anna.core.screens[0].snapshot().array()[5, 5])
+    return red << 16 | green << 8 | blue
+
+
+@pytest.mark.parametrize("policy", [each for each in Policy if each is not Policy.HOLD])
+def test_displays_do_nothing_until_the_guest_has_gone(policy: Policy) -> None:
+    world = resting_world(policy)
+    source, target = world["source"].core, world["target"]
+    world.carry("source", "target")
+    world.run()
+    assert shown(world) != 0x2468AC
+    assert not source.packing
+    source.complete_migration(world.now)
+    world.wait(1)
+    if not world.has_link:
+        target.core.take_late_inputs(source.late_inputs(), world.now)
+    world.wait(1)
+    assert shown(world) == 0x2468AC
+    (anna,) = world.clients
+    assert [event.mode for event in anna.seen(MigrationFinished)] == ["seamless"]
+    target.host.display(0).fill(0, 0, *SIZE, 0x13579B)
+    world.wait(1)
+    assert shown(world) == 0x13579B
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_displays_go_on_where_the_guest_stays(frozen: bool) -> None:
+    world = resting_world()
+    source = world["source"]
+    if frozen:
+        source.core.freeze_machine(world.now)
+        world.run()
+    source.core.cancel_migration(world.now)
+    world.wait(0.1)
+    assert shown(world) == 0x2468AC
+    source.host.display(0).fill(0, 0, *SIZE, 0x13579B)
+    world.wait(0.1)
+    assert shown(world) == 0x13579B
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_displays_rest_for_a_moment_only(frozen: bool) -> None:
+    world = resting_world()
+    if frozen:
+        world["source"].core.freeze_machine(world.now)
+    world.wait(REST_SECONDS / 2)
+    assert shown(world) != 0x2468AC
+    world.wait(REST_SECONDS)
+    assert shown(world) == 0x2468AC

@@ -284,7 +284,7 @@ def test_what_comes_out_of_turn_cuts_the_link_and_the_guest_stays(
 
 def test_another_version_is_not_talked_to() -> None:
     pair = LinkPair()
-    pair.source.outbox[0] = peer.Hello(2, b"k" * 32, b"n" * 16)
+    pair.source.outbox[0] = peer.Hello(peer.VERSION + 1, b"k" * 32, b"n" * 16)
     pair.run()
     assert pair.source.over
     assert pair.runs_at_source

@@ -332,6 +332,31 @@ async def test_a_guest_moves_by_tls_to_a_server_that_is_known(tmp_path: Path) ->
         assert second.status()["handover"]["listens"] == address(second)
 
 
+async def test_clients_are_told_the_subject_of_the_targets_certificate(tmp_path: Path) -> None:
+    ours = make_certificates(tmp_path / "ours", subject="O=here,CN=a", names=())
+    theirs = make_certificates(tmp_path / "theirs", subject="O=there,CN=b", names=(), issuer=ours)
+
+    def options(own: Certificates, name: str) -> dict[str, Any]:
+        found = {"certificate": own.certificate_file, "key": own.key_file}
+        return {**found, "tls_port": 0, "control": tmp_path / name}
+
+    async with (
+        serving(Moving(), **options(ours, "a")) as first,
+        serving(Moving(), incoming=True, **options(theirs, "b")) as second,
+        aiospice.connect(
+            first.addresses[0],
+            ca_file=ours.ca_file,
+            host_subject="O=here,CN=a",
+            migrate_to=["127.0.0.1"],
+        ) as session,
+    ):
+        port = await session.port(NAME)
+        assert second.handovers.subject == "O=there,CN=b"
+        assert (await moved(first, tmp_path / "b")).whole == 1
+        await port.write(b"moved")
+        assert await port.readexactly(5) == b"moved"
+
+
 def address(server: Server) -> str:
     found: str = server.handovers.status()["listens"]
     return found

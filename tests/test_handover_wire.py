@@ -21,7 +21,14 @@ from aiospice.migration.peer import Piece
 from aiospice.migration.peer_codec import LIMITS, PeerReader, encode_peer
 from aiospice.migration.plainform import DEPTH, decode_plain, encode_plain
 from aiospice.server.carried import MachineState
-from aiospice.server.early import Collected, EarlyPixels, guest_pieces, rest_pieces
+from aiospice.server.early import (
+    Collected,
+    EarlyPixels,
+    guest_pieces,
+    pack_piece,
+    rest_pieces,
+    unpack_piece,
+)
 from aiospice.server.frames import Display, DisplayState, Head
 from aiospice.server.machine import CursorState, Machine, Sound
 from aiospice.server.statewire import decode_machine, encode_machine
@@ -437,6 +444,30 @@ def test_a_large_state_goes_in_parts() -> None:
         collected.keep(piece)
     assert collected.guest_parts() == {"part/of it": noise}
     assert collected.rest(last) == (noise, state)
+
+
+@pytest.mark.parametrize("data", [b"", b"short", bytes(256 << 10), bytes(range(256)) * 9])
+def test_a_piece_is_packed_where_it_pays(data: bytes) -> None:
+    packed = pack_piece(Piece("pixels/0", data))
+    assert (len(packed.data) < len(data)) == (len(data) > 1024)
+    assert unpack_piece(packed) == data
+
+
+def test_noise_is_told_as_it_is() -> None:
+    piece = Piece("pixels/0", np.random.default_rng(4).bytes(100_000))
+    assert pack_piece(piece) is piece
+    # Its beginning packs well, and that is all of it that does.
+    mixed = Piece("pixels/0", bytes(8 << 10) + piece.data)
+    assert pack_piece(mixed) is mixed
+
+
+@pytest.mark.parametrize(
+    ("data", "size"),
+    [(b"x", 256), (b"nonsense", 9), (b"\x10a", -1), (b"\x10a", 5 << 20), (b"\x10a", 2)],
+)
+def test_a_piece_that_does_not_unpack_is_refused(data: bytes, size: int) -> None:
+    with pytest.raises(RemoteProtocolError, match="peer Piece"):
+        Collected().keep(Piece("guest/0/1/a", data, size))
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import random
 from pathlib import Path
@@ -10,10 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.serve_rig import serving
 from tests.test_serve_cli import Program, run, served
 
 import aiospice
 from aiospice.guests.demo import ECHO_PORT
+from aiospice.proof.crowdserver import SmallGuest
 
 #: Windows that don't move by themselves: notes and panel.
 STILL = np.s_[20:580, 100:560]
@@ -130,3 +133,33 @@ async def _refused(tmp_path: Path, here: Program) -> None:
     assert status == 3
     assert "is a server running with --control" in err
     assert here.process.returncode is None
+
+
+async def test_several_guests_move_and_one_that_can_not_stops_no_other(tmp_path: Path) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        words: list[str] = []
+        for number in range(3):
+            for name in ("a", "b"):
+                control = tmp_path / f"{name}{number}"
+                incoming = name == "b" and number != 1
+                server = serving(SmallGuest(), control=control, incoming=incoming)
+                await stack.enter_async_context(server)
+                words.append(str(control))
+        status, events, err = await migrate(*words, "--at-once", "2", "--policy", "direct")
+        assert status == 1
+        assert f"{words[2]}: the guest stays where it was" in err
+        ends = {(each["source"], each["event"]) for each in events[:-1]}
+        assert {(words[0], "handover-finished"), (words[4], "handover-finished")} <= ends
+        assert (words[2], "handover-failed") in ends
+        last = events[-1]
+        assert (last["event"], last["moves"], last["whole"]) == ("moves-finished", 3, 2)
+        assert 0 < last["still_median"] <= last["still_most"]
+        back = (words[1], words[0], words[5], words[4])
+        process = await run("migrate", *back)
+        out, _ = await process.communicate()
+        assert process.returncode == 0
+        assert "2 of 2 moved whole in " in out.decode().splitlines()[-1]
+        assert f"{words[1]}: ready: the guest is stopped" in out.decode()
+    status, _, err = await migrate(*words[:3])
+    assert status == 2
+    assert "named in pairs" in err

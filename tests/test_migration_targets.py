@@ -92,6 +92,12 @@ def test_a_pinned_subject_is_not_replaced_by_the_sources_word(play: Play) -> Non
     assert {peer.endpoint.host_subject for peer in target.all} == {"CN=mine"}
 
 
+def test_a_subject_is_the_same_in_capitals_and_with_spaces(play: Play) -> None:
+    source, target = pair(play, tls=True, secure_channels=("all",), host_subject="O=Me, CN=mine")
+    play.prepare(source, target, cert_subject=b"O=me,CN=Mine")
+    assert {peer.endpoint.host_subject for peer in target.all} == {"O=Me, CN=mine"}
+
+
 def test_a_listed_host_may_have_its_own_subject(play: Play) -> None:
     source, target = pair(
         play, tls=True, secure_channels=("all",), host_subject="CN=mine", migrate_to=("target",)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import logging
 import socket
@@ -23,6 +24,7 @@ from tests.serve_rig import (
 )
 
 import aiospice
+from aiospice.aio.calm import CALM, Calm
 from aiospice.aio.guestevents import EVENT_LIMIT, GuestEvents
 from aiospice.aio.keypool import KeyPool
 from aiospice.aio.listen import FEW_BYTES, READ_BYTES
@@ -88,6 +90,46 @@ async def test_a_pool_that_is_closed_gives_nothing_and_does_not_wait() -> None:
     await asyncio.sleep(0)
     assert not got
     assert not len(pool)
+
+
+async def test_keys_are_not_made_ahead_while_a_guest_stands_still() -> None:
+    calm = CALM
+    pool = KeyPool(lambda: b"key", ready=2)
+    calm.begin(pool)
+    assert not gc.isenabled()
+    pool.start()
+    got: list[bytes] = []
+    pool.take(lambda key: got.append(key) or True)  # type: ignore[func-returns-value]
+    await eventually(lambda: len(got) == 1)  # who waits for one gets it
+    assert pool.made == 1
+    calm.end(pool)
+    assert gc.isenabled()
+    await eventually(lambda: pool.full)
+    pool.close()
+
+
+async def test_a_pool_that_rests_makes_what_is_waited_for() -> None:
+    pool = KeyPool(lambda: b"key", ready=2)
+    pool.rest(True)
+    got: list[bytes] = []
+    pool.take(lambda key: got.append(key) or True)  # type: ignore[func-returns-value]
+    await eventually(lambda: len(got) == 1)
+    assert pool.full is False
+    pool.rest(False)
+    await eventually(lambda: pool.full)
+    assert pool.made == 3
+    pool.close()
+
+
+async def test_calm_ends_by_itself_and_once_nobody_wants_it() -> None:
+    calm = Calm(0.01)
+    calm.begin(1)
+    calm.begin(2)
+    calm.end(1)
+    calm.end(1)
+    assert calm
+    await eventually(lambda: not calm)
+    assert gc.isenabled()
 
 
 # The log

@@ -7,12 +7,7 @@ That is keys made ahead and the search for garbage, each worth milliseconds. It 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 __all__ = ["CALM", "CALM_SECONDS", "Calm"]
 
@@ -21,12 +16,11 @@ CALM_SECONDS = 0.25
 
 
 class Calm:
-    """Who asked for it, and what waits. All servers of a process share `CALM`."""
+    """Who has asked for it. All servers of a process share `CALM`."""
 
     def __init__(self, seconds: float = CALM_SECONDS) -> None:
         self._seconds = seconds
         self._asked: dict[object, asyncio.TimerHandle] = {}
-        self._waiting: dict[object, tuple[asyncio.AbstractEventLoop, Callable[[], None]]] = {}
         self._collects = False
 
     def __bool__(self) -> bool:
@@ -54,16 +48,6 @@ class Calm:
             return
         if self._collects:
             gc.enable()
-        waiting, self._waiting = self._waiting, {}
-        for loop, work in waiting.values():
-            with contextlib.suppress(RuntimeError):  # that loop has ended
-                loop.call_soon_threadsafe(work)
-
-    def later(self, who: object, work: Callable[[], None]) -> bool:
-        """Do it once it is over, once for each who asks; False: it can be done now."""
-        if self._asked:
-            self._waiting[who] = (asyncio.get_running_loop(), work)
-        return bool(self._asked)
 
 
 CALM = Calm()

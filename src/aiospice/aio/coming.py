@@ -97,6 +97,7 @@ class Come(Driver):
         """Carry out an order."""
         if order.do is TargetDo.LINKED:
             self._link_up = True
+            self.warm_up()
             self.server.handovers.linked = self.link.migration
             self.core.peer_link(True, self.link.key, "target", self.now(), self.link.migration)
         elif order.do is TargetDo.EXPECT:
@@ -138,7 +139,8 @@ class Come(Driver):
         self.shell.turn()
         self.shell.keys.rest(True)
         changed = tuple((theirs, own) for own, theirs in numbers.items() if own != theirs)
-        self.link.agree(Agree(host, port, tls_port, "", changed), self.now())
+        subject = server.handovers.subject if tls_port else ""
+        self.link.agree(Agree(host, port, tls_port, subject, changed), self.now())
 
     def _take(self, last: bytes) -> None:
         """Take the guest up without letting it run."""

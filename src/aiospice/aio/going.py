@@ -13,7 +13,7 @@ from aiospice.errors import AiospiceError, StateError
 from aiospice.migration.link_source import Do, SourceLink, SourceLinkPhase
 from aiospice.migration.plainform import encode_plain
 from aiospice.migration.source import ClientStage, Policy, SourcePhase
-from aiospice.server.early import EarlyPixels, guest_pieces, rest_pieces
+from aiospice.server.early import EarlyPixels, guest_pieces, pack_piece, rest_pieces
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -136,6 +136,7 @@ class Leave(Driver):
         now = self.now()
         if order.do is Do.LINKED:
             self._link_up = True
+            self.warm_up()
             self.server.handovers.linked = self.link.proposal.migration
             self.core.peer_link(True, self.link.key, "source", now, self.link.proposal.migration)
         elif order.do is Do.PREPARE:
@@ -178,8 +179,7 @@ class Leave(Driver):
         for _ in range(ROUNDS):
             before = self.link.early_bytes
             for piece in self._pieces():
-                await self._tell_piece(piece)
-                self.link.early_bytes += len(piece.data)
+                self.link.early_bytes += await self._tell_piece(piece)
                 self._publish()
             for _ in range(_FRAMES):
                 if self.core.stale:
@@ -225,13 +225,15 @@ class Leave(Driver):
         self._early.looked.clear()
         self.shell.turn()
 
-    async def _tell_piece(self, piece: Piece) -> None:
-        if self.stream is None:
-            return
-        try:
-            await self.stream.send(piece)
-        except (OSError, AiospiceError) as error:
-            self.cut(str(error))
+    async def _tell_piece(self, piece: Piece) -> int:
+        """Send a part of the state; gives how many bytes it took."""
+        piece = pack_piece(piece)
+        if self.stream is not None:
+            try:
+                await self.stream.send(piece)
+            except (OSError, AiospiceError) as error:
+                self.cut(str(error))
+        return len(piece.data)
 
     async def _catch_up(self) -> None:
         """Have as little as can be left to be done while the guest stands still."""
@@ -248,8 +250,7 @@ class Leave(Driver):
             if self._early.waiting <= LITTLE_BYTES:
                 break
             for piece in self._pieces():
-                await self._tell_piece(piece)
-                self.link.early_bytes += len(piece.data)
+                self.link.early_bytes += await self._tell_piece(piece)
 
     async def _freeze(self) -> None:
         """Stop the guest, and tell the rest of it."""
@@ -270,8 +271,7 @@ class Leave(Driver):
         self.shell.turn()
         rest, last = rest_pieces(guest, state)
         for piece in (*own, *self._early.pieces(), *rest):
-            await self._tell_piece(piece)
-            self.link.late_bytes += len(piece.data)
+            self.link.late_bytes += await self._tell_piece(piece)
         self.link.stopped(last, self.now())
 
     def _stay(self) -> None:

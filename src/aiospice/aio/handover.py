@@ -68,6 +68,13 @@ class Driver(ABC):
         """The server's core."""
         return self.shell.core
 
+    def warm_up(self) -> None:
+        """Import what is needed in a hurry later on."""
+        from cryptography.hazmat.primitives.ciphers import aead  # noqa: F401
+
+        import aiospice.server.held
+        import aiospice.server.videos  # noqa: F401
+
     def poke(self) -> None:
         """Something may have changed."""
         self._wake.set()
@@ -165,12 +172,22 @@ class Driver(ABC):
                     self.link.receive(message, self.now())
                 if messages:
                     self.took()
+                    self._answer()
                     self.poke()
             text = "the other server closed it"
         except (OSError, AiospiceError) as error:
             text = str(error)
         if self.stream is stream:
             self.cut(text)
+
+    def _answer(self) -> None:
+        """Say at once what is to be said: the guest may stand still."""
+        if self.stream is not None and not self.link.orders:
+            messages, self.link.outbox = self.link.outbox, []
+            try:
+                self.stream.write(*messages)
+            except AiospiceError as error:
+                self.cut(str(error))
 
     def cut(self, text: str) -> None:
         """The connection is no good any more."""
@@ -211,6 +228,8 @@ class Handovers:
         self.tls: LinkTls | None = None
         #: The name or address by which clients reach this server, "" to guess it.
         self.host = ""
+        #: Of this server's certificate, for clients that come with a guest.
+        self.subject = ""
         self._listener: PeerListener | None = None
         self.leaving: Leave | None = None
         self.coming: list[Come] = []

@@ -1,12 +1,15 @@
 """Keys for tickets, made ahead in a thread.
 
 Each link gets a key of its own: with the same key for two of them, who has seen one could send
-its ticket again. Making one takes some 10 ms of computing, which the loop never waits for.
+its ticket again. Making one takes some 10 ms of computing, which the loop never waits for. All
+servers of a process make what is made ahead in one thread, one by one, and not while a guest
+stands still (`aiospice.aio.calm`).
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -20,6 +23,20 @@ __all__ = ["KeyPool"]
 
 #: Keys that are kept ready: a client opens a dozen channels at once.
 READY_KEYS = 16
+#: How long a key that is made ahead waits for guests that stand still, and looks, in seconds.
+_MOST_CALM, _LOOK = 1.0, 0.002
+
+_ahead: ThreadPoolExecutor | None = None
+
+
+def _ahead_thread() -> ThreadPoolExecutor:
+    """The thread that all pools share for keys that nobody waits for."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    global _ahead
+    if _ahead is None:
+        _ahead = ThreadPoolExecutor(1, thread_name_prefix="aiospice-keys-ahead")
+    return _ahead
 
 
 class KeyPool:
@@ -33,6 +50,7 @@ class KeyPool:
         self._waiting: deque[Callable[[bytes], bool]] = deque()
         self._thread: ThreadPoolExecutor | None = None
         self._busy = False
+        self._making: Future[bytes] | None = None
         self._closed = False
         #: None are made ahead: what waits for a key gets one, and that is all.
         self.resting = False
@@ -46,20 +64,32 @@ class KeyPool:
     @property
     def full(self) -> bool:
         """All keys that are kept ready are there, and none is being made."""
-        return not self._busy and len(self._keys) >= self._ready
+        return not self._busy and self._making is None and len(self._keys) >= self._ready
 
     def start(self) -> None:
         """Begin to make keys."""
         if self._busy or self._closed or len(self._keys) >= self._ready + len(self._waiting):
             return
-        if not self._waiting and (self.resting or CALM.later(self, self.start)):
-            return
-        if self._thread is None:
-            from concurrent.futures import ThreadPoolExecutor
+        if self._waiting:
+            self._busy = True
+            self._own_thread().submit(self._make).add_done_callback(self._tell)
+        elif not self.resting and self._making is None:
+            self._making = _ahead_thread().submit(self._make_ahead)
+            self._making.add_done_callback(self._tell)
 
+    def _own_thread(self) -> ThreadPoolExecutor:
+        from concurrent.futures import ThreadPoolExecutor
+
+        if self._thread is None:
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="aiospice-keys")
-        self._busy = True
-        self._thread.submit(self._make).add_done_callback(self._tell)
+        return self._thread
+
+    def _make_ahead(self) -> bytes:
+        """In the thread: wait for a while until no guest stands still."""
+        until = time.monotonic() + _MOST_CALM
+        while CALM and time.monotonic() < until:
+            time.sleep(_LOOK)
+        return self._make()
 
     def rest(self, resting: bool) -> None:
         """Make none ahead any more, or again."""
@@ -87,7 +117,10 @@ class KeyPool:
                 pass
 
     def _arrived(self, future: Future[bytes]) -> None:
-        self._busy = False
+        if future is self._making:
+            self._making = None
+        else:
+            self._busy = False
         if self._closed:
             return
         self.made += 1
@@ -101,6 +134,8 @@ class KeyPool:
         self._closed = True
         self._keys.clear()
         self._waiting.clear()
+        if self._making is not None:
+            self._making.cancel()
         if self._thread is not None:
             self._thread.shutdown(wait=False, cancel_futures=True)
             self._thread = None

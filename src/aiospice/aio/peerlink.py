@@ -78,12 +78,16 @@ class PeerStream:
         data = await self._reader.read(READ_BYTES)
         return self._messages.receive(data) if data else None
 
-    async def send(self, *messages: PeerMessage) -> None:
-        """Send messages, and wait until most of it is taken. Raises `OSError`, `LocalError`."""
+    def write(self, *messages: PeerMessage) -> None:
+        """Send messages, and don't wait. Raises `LocalError`."""
         for message in messages:
             data = encode_peer(message)
             self.sent += len(data)
             self._writer.write(data)
+
+    async def send(self, *messages: PeerMessage) -> None:
+        """Send messages, and wait until most of it is taken. Raises `OSError`, `LocalError`."""
+        self.write(*messages)
         try:
             async with asyncio.timeout(STALL_SECONDS):
                 await self._writer.drain()

@@ -527,6 +527,7 @@ class serve:
             settings.setdefault("name", guest.name)
         self._config = settings_of(config, password=password, users=users, **settings)
         self._context = _context(self._listens, certificate, key, tls_ciphers)
+        self._certificate = None if certificate is None else str(certificate)
         self._origins = tuple(origins)
         self._control = None if control is None else str(control)
         self._opus = opus
@@ -541,6 +542,10 @@ class serve:
 
     async def _make(self) -> Server:
         server = Server(self._guest, self._config, incoming=self._incoming)
+        if self._certificate is not None:
+            from aiospice.aio.tls import certificate_subject
+
+            server.handovers.subject = certificate_subject(self._certificate)
         expires, once = self._ticket
         if expires is not None or once:
             at = None if expires is None else server._shell.now() + expires

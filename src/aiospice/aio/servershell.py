@@ -139,12 +139,13 @@ class ServerShell:
             for effect in core.effects():
                 self._do(effect)
         for number in core.wanting():
-            wire = self._wires.get(number)
-            if wire is not None:
-                self._pump(wire)
+            self._pump_number(number)
         if core._events or self._events:
             self._events.put(core.events())
             self._events.deliver()
+            if core._wanting and not core._effects:  # the guest has answered: that needn't wait
+                for number in core.wanting():
+                    self._pump_number(number)
         if self._held and self._events.few:
             for wire in self._held:
                 wire.hold(False)
@@ -213,6 +214,11 @@ class ServerShell:
         self.core.ticket_key(number, key, self.now())
         self.turn()
         return True
+
+    def _pump_number(self, number: int) -> None:
+        wire = self._wires.get(number)
+        if wire is not None:
+            self._pump(wire)
 
     def _pump(self, wire: _Wire) -> None:
         """Give the socket one message at a time, as long as the kernel takes it whole.
@@ -310,6 +316,9 @@ class ServerShell:
         core = self.core
         before = len(core._events)
         core.received(wire.number, data, self.now())
+        if core.urgent:
+            core.urgent = False
+            self._pump(wire)
         brought = len(core._events) - before
         if brought > _MANY_EVENTS and wire.transport is not None:
             wire.transport.read_little()

@@ -19,7 +19,14 @@ from typing import Any
 from aiospice.aio.tlspipe import MAX_HANDSHAKE_BYTES, TlsPipe, reason_of
 from aiospice.errors import AddressError, CertificateError
 
-__all__ = ["MAX_HANDSHAKE_BYTES", "TlsLayer", "host_matches", "parse_subject", "subject_matches"]
+__all__ = [
+    "MAX_HANDSHAKE_BYTES",
+    "TlsLayer",
+    "certificate_subject",
+    "host_matches",
+    "parse_subject",
+    "subject_matches",
+]
 
 _SHORT_NAMES = {
     "C": "countryName",
@@ -234,6 +241,27 @@ def _split_subject(text: str) -> list[str]:
     if not parts[-1].strip(" "):  # a comma at the end is allowed
         parts.pop()
     return parts
+
+
+def certificate_subject(file: str) -> str:
+    """The subject of the first certificate of a PEM file, as a host subject; "" if it can't be one.
+
+    A field with several values can't be written so, nor can one with another name than OpenSSL's.
+    """
+    from cryptography.x509 import load_pem_x509_certificates
+
+    try:
+        with open(file, "rb") as stream:
+            subject = load_pem_x509_certificates(stream.read())[0].subject
+        groups = [[(each.oid.dotted_string, str(each.value)) for each in g] for g in subject.rdns]
+        seen = tuple(tuple((_SHORT_NAMES[oid], value) for oid, value in g) for g in groups)
+    except (OSError, ValueError, KeyError):
+        return ""
+    text = _subject_text(seen) if seen else ""
+    try:
+        return text if subject_matches(parse_subject(text), seen) else ""
+    except AddressError:
+        return ""
 
 
 def subject_matches(expected: Subject, seen: tuple[tuple[tuple[str, str], ...], ...]) -> bool:

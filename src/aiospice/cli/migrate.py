@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from aiospice.cli.options import limit
-from aiospice.errors import MigrationFailed, SessionLost, StateError
+from aiospice.errors import AiospiceError, LocalError, MigrationFailed, SessionLost, StateError
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -14,9 +14,7 @@ if TYPE_CHECKING:
 
     from aiospice.aio.control import ControlClient
 
-    Take = Callable[[dict[str, Any]], None]
-
-__all__ = ["arguments", "run"]
+__all__ = ["Move", "arguments", "run"]
 
 POLICIES = ("carry", "carry-early", "direct", "hold")
 
@@ -26,6 +24,16 @@ def arguments(verb: str, parser: ArgumentParser) -> None:
     parser.add_argument("source", metavar="SOURCE_CONTROL", help="path of the server's socket")
     parser.add_argument(
         "target", metavar="TARGET_CONTROL", help="of the one it moves to, or tls://HOST:PORT"
+    )
+    parser.add_argument(
+        "more", metavar="SOURCE_CONTROL TARGET_CONTROL", nargs="*", help="and others, in pairs"
+    )
+    parser.add_argument(
+        "--at-once",
+        metavar="N",
+        type=count,
+        default=1,
+        help="so many guests move at a time, of several (1)",
     )
     parser.add_argument(
         "--policy", choices=POLICIES, default="direct", help="how sessions get there (direct)"
@@ -49,56 +57,94 @@ def arguments(verb: str, parser: ArgumentParser) -> None:
     parser.add_argument("-v", dest="verbose", action="count", default=0, help="tell more")
 
 
+def count(text: str) -> int:
+    """An option's value: a number, 1 or more."""
+    value = int(text)
+    if value < 1:
+        raise ValueError
+    return value
+
+
 async def run(verb: str, args: Namespace) -> int:
-    """Order the move, and tell how it goes on until it is over."""
-    target = args.target if args.target.startswith("tls://") else os.path.abspath(args.target)
+    """Order the moves, and tell how they go on until all are over."""
+    names = [args.source, args.target, *args.more]
+    if len(names) % 2:
+        raise LocalError(f"{names[-1]} has no target: sources and targets are named in pairs")
+    pairs = list(zip(names[::2], names[1::2], strict=True))
+    if len(pairs) > 1:
+        from aiospice.cli.migrate_many import move_all
+
+        if args.trace:
+            raise LocalError("--trace draws the move of one guest: name one pair")
+        return await move_all(pairs, args)
+    move = Move(*pairs[0], args)
     if not args.trace:
-        return await _move(target, args, lambda event: None)
+        return await move.run()
     from aiospice.cli.tracing import traced
 
-    async with traced(args.trace, args.source, target) as take:
-        return await _move(target, args, take)
+    async with traced(args.trace, move.source, move.target) as take:
+        move.take = take
+        return await move.run()
 
 
-async def _move(target: str, args: Namespace, take: Take) -> int:
-    import asyncio
+class Move:
+    """One guest that moves. ``named``: lines say which."""
 
-    from aiospice.aio.control import ControlClient
-    from aiospice.errors import AiospiceError
+    def __init__(self, source: str, target: str, args: Namespace, *, named: bool = False) -> None:
+        self.source = source
+        self.target = target if target.startswith("tls://") else os.path.abspath(target)
+        self.args = args
+        self.named = named
+        #: Seconds that the guest stood still, once it runs at the target.
+        self.still: float | None = None
+        #: Is given each event of the source.
+        self.take: Callable[[dict[str, Any]], None] = _pass
 
-    async with ControlClient(args.source) as control:
-        await control.ask("subscribe")
-        migration = await control.ask(
-            "migrate",
-            target=target,
-            policy=args.policy,
-            ready_timeout=args.ready_timeout,
-            hold_timeout=args.hold_timeout,
-        )
-        try:
-            return await _follow(control, migration, args, take)
-        except asyncio.CancelledError:
+    async def run(self) -> int:
+        """Order it; gives the exit status."""
+        import asyncio
+
+        from aiospice.aio.control import ControlClient
+
+        args = self.args
+        async with ControlClient(self.source) as control:
+            await control.ask("subscribe")
+            migration = await control.ask(
+                "migrate",
+                target=self.target,
+                policy=args.policy,
+                ready_timeout=args.ready_timeout,
+                hold_timeout=args.hold_timeout,
+            )
             try:
-                await control.ask("cancel-migration")
-            except AiospiceError:
-                pass  # too late for that: it goes on without being watched
-            raise
+                return await self._follow(control, migration)
+            except asyncio.CancelledError:
+                try:
+                    await control.ask("cancel-migration")
+                except AiospiceError:
+                    pass  # too late for that: it goes on without being watched
+                raise
+
+    async def _follow(self, control: ControlClient, migration: str) -> int:
+        began: float | None = None
+        async for event in control.events():
+            kind = event["event"]
+            if event.get("migration", migration) != migration:
+                continue
+            self.take(event)
+            if began is None and kind == "handover-began":
+                began = event["time"]
+            if kind == "handover-running":
+                self.still = event["seconds"]
+            if began is not None:
+                await _show(event, began, self)
+            if kind in _ENDS and event.get("migration") == migration:
+                return _end(event)
+        raise SessionLost("the source has ended: what has become of the guest, its target knows")
 
 
-async def _follow(control: ControlClient, migration: str, args: Namespace, take: Take) -> int:
-    began: float | None = None
-    async for event in control.events():
-        kind = event["event"]
-        if event.get("migration", migration) != migration:
-            continue
-        take(event)
-        if began is None and kind == "handover-began":
-            began = event["time"]
-        if began is not None:
-            await _show(event, began, args)
-        if kind in _ENDS and event.get("migration") == migration:
-            return _end(event)
-    raise SessionLost("the source has ended: what has become of the guest, its target knows")
+def _pass(event: dict[str, Any]) -> None:
+    """Nobody else wants the events."""
 
 
 _ENDS = ("handover-finished", "handover-failed", "handover-uncertain")
@@ -118,20 +164,23 @@ def _end(event: dict[str, Any]) -> int:
     return 1 if lost else 0
 
 
-async def _show(event: dict[str, Any], began: float, args: Namespace) -> None:
+async def _show(event: dict[str, Any], began: float, move: Move) -> None:
     from aiospice.cli.stdio import write_line
 
     milliseconds = 1000 * (event["time"] - began)
-    if args.json:
+    if move.args.json:
         from json import dumps
 
-        await write_line(dumps({**event, "ms": round(milliseconds, 3)}))
+        which = {"source": move.source} if move.named else {}
+        await write_line(dumps({**event, "ms": round(milliseconds, 3), **which}))
         return
     from aiospice.cli.escape import escape
 
     say = _LINES.get(event["event"])
     if say is not None:
-        await write_line(escape(f"{milliseconds:9.1f} ms  {say.format_map(_Words(event))}"))
+        name = f"{move.source}: " if move.named else ""
+        text = f"{milliseconds:9.1f} ms  {name}{say.format_map(_Words(event))}"
+        await write_line(escape(text))
 
 
 class _Words(dict[str, Any]):

@@ -43,7 +43,7 @@ __all__ = [
 ]
 
 #: Of the link; a change that an older server wouldn't understand makes it one more.
-VERSION = 1
+VERSION = 2
 
 Channel = tuple[int, int]
 
@@ -102,10 +102,14 @@ class Refuse(PeerMessage):
 
 @dataclass(frozen=True, slots=True)
 class Piece(PeerMessage):
-    """Part of the guest's state, sent while it runs; a later one of that name replaces it."""
+    """Part of the guest's state, sent while it runs; a later one of that name replaces it.
+
+    ``size``: 0 for data as it is, else its bytes before they were packed, by LZ4 as one block.
+    """
 
     name: str
     data: bytes
+    size: int = 0
 
 
 @dataclass(frozen=True, slots=True)

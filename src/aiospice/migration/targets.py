@@ -63,6 +63,8 @@ def target_endpoints(
             f"{' '.join(migrate_to)} does not allow"
         )
     subject = destination.cert_subject.decode("utf-8", "replace")
+    if _plain(subject) == _plain(pinned_subject):
+        subject = pinned_subject
     if pinned_subject and subject and subject != pinned_subject and not listed:
         raise MigrationFailed(
             f"the source names another certificate subject for {host} than the one asked for; "
@@ -72,6 +74,11 @@ def target_endpoints(
         key: _target(endpoint, destination, host, subject or pinned_subject)
         for key, endpoint in current.items()
     }
+
+
+def _plain(subject: str) -> list[str]:
+    """A subject without what makes no difference: capitals, and spaces before a field."""
+    return [field.strip(" ").casefold() for field in subject.split(",")]
 
 
 def _target(endpoint: Endpoint, destination: DstInfo, host: str, subject: str) -> Endpoint:

@@ -82,7 +82,7 @@ async def measure(
     kinds: dict[str, Callable[[], AsyncIterator[dict[str, Any]]]] = {
         "trips": lambda: _trips(runs, delays, policies),
         "pause": lambda: handover_pause.measure(policies=policies, runs=runs),
-        "state": lambda: handover_state.measure(policies=("carry",)),
+        "state": lambda: handover_state.measure(policies=("carry", "direct")),
         "crowd": lambda: handover_crowd.measure(policies=policies),
     }
     for kind in chosen:

@@ -65,9 +65,12 @@ class RestlessGuest(Guest):
 
     async def run(self) -> None:
         """Be restless, until the guest moves."""
+        loop = asyncio.get_running_loop()
+        due = loop.time()
         while True:
             self.beat()
-            await asyncio.sleep(_BEAT)
+            due = max(due + _BEAT, loop.time())
+            await asyncio.sleep(due - loop.time())
 
     def beat(self) -> None:
         """Another picture, and now and then one number more."""

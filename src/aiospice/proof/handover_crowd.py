@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import os
 import sys
@@ -144,6 +145,10 @@ class Crowd:
                 client = _Client(session, await session.port(ECHO))
                 self.clients.append(client)
                 client.start()
+            # All clients are in this process: what one has to do for another's sake is no pause.
+            gc.collect()
+            gc.freeze()
+            self._stack.callback(gc.unfreeze)
             self.began = self._both()
         except BaseException:
             await self._stack.aclose()

@@ -8,7 +8,9 @@ such strips are left to tell when the guest stands still. What the guest itself 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from lz4.block import LZ4BlockError, compress, decompress
 
 from aiospice.errors import LocalError, RemoteProtocolError
 from aiospice.migration.peer import Piece
@@ -22,11 +24,23 @@ if TYPE_CHECKING:
     from aiospice.server.carried import MachineState
     from aiospice.server.machine import Machine
 
-__all__ = ["STATE_LIMIT", "Collected", "EarlyPixels", "guest_pieces", "rest_pieces"]
+__all__ = [
+    "STATE_LIMIT",
+    "Collected",
+    "EarlyPixels",
+    "guest_pieces",
+    "pack_piece",
+    "rest_pieces",
+    "unpack_piece",
+]
 
 #: The most bytes of one guest's state.
 STATE_LIMIT = 2 << 30
 _MOST_PARTS = 10_000
+#: Of a piece, so much is packed first, to see whether it pays; what is shorter goes as it is.
+_SAMPLE, _LEAST = 8 << 10, 1 << 10
+#: A byte of LZ4 stands for at most so many.
+_EXPANSION = 255
 
 
 class EarlyPixels:
@@ -86,6 +100,37 @@ def guest_pieces(name: str, value: bytes) -> Iterator[Piece]:
     yield from _parts(value, "guest", name)
 
 
+def pack_piece(piece: Piece) -> Piece:
+    """The same piece by LZ4, where that takes at most three quarters of the bytes."""
+    data = piece.data
+    if len(data) < _LEAST:
+        return piece
+    for some in (memoryview(data)[:_SAMPLE], data):
+        packed = compress(some, store_size=False)
+        if 4 * len(packed) > 3 * len(some):
+            return piece
+    return Piece(piece.name, packed, len(data))
+
+
+def unpack_piece(piece: Piece) -> bytes:
+    """The data of a piece as it was. Raises `RemoteProtocolError`."""
+    if not piece.size:
+        return piece.data
+    if not 0 < piece.size <= min(PIECE_BYTES, _EXPANSION * len(piece.data)):
+        _bad_piece(piece, f"{len(piece.data)} bytes can't stand for {piece.size}")
+    try:
+        data: bytes = decompress(piece.data, uncompressed_size=piece.size)
+    except LZ4BlockError as error:
+        _bad_piece(piece, str(error))
+    if len(data) != piece.size:
+        _bad_piece(piece, f"{len(data)} bytes, {piece.size} were told")
+    return data
+
+
+def _bad_piece(piece: Piece, text: str) -> NoReturn:
+    raise RemoteProtocolError(f"{piece.name[:60]!r}: {text}", message="peer Piece")
+
+
 def rest_pieces(guest: bytes, machine: MachineState) -> tuple[list[Piece], bytes]:
     """All else, as pieces and what `Stopped` carries."""
     data = len(guest).to_bytes(8, "little") + guest + encode_machine(machine)
@@ -117,18 +162,18 @@ class Collected:
     def keep(self, piece: Piece) -> None:
         """Take a piece. `RemoteProtocolError` for one that can't be, or too much of it."""
         kind, _, rest = piece.name.partition("/")
+        data = unpack_piece(piece)
         try:
             if kind == "pixels":
                 display, surface, width, height, strip = map(int, rest.split("/"))
-                self._pixels((display, surface), width, height, strip, piece.data)
+                self._pixels((display, surface), width, height, strip, data)
             elif kind in ("guest", "state"):
                 number, count, name = rest.split("/", 2)
-                self._part(f"{kind}/{name}", int(number), int(count), piece.data)
+                self._part(f"{kind}/{name}", int(number), int(count), data)
             else:
                 raise ValueError("not known")
         except (ValueError, LocalError) as error:
-            text = f"{piece.name[:60]!r}: {error}"
-            raise RemoteProtocolError(text, message="peer Piece") from None
+            _bad_piece(piece, str(error))
         if self.size > STATE_LIMIT:
             raise RemoteProtocolError(
                 f"the guest's state takes more than {STATE_LIMIT} bytes", message="peer Piece"

@@ -78,6 +78,8 @@ class Leaving(Serving, Peering):
         Serving.__init__(self, config, machine)
         Peering.__init__(self)
         self.source = SourceMigration()
+        #: What was last received is to be answered before anything else is: a record is due.
+        self.urgent = False
         #: What has gone, or is about to go, with the guest.
         self.frozen: MachineState | None = None
         #: A record was told, since the machine stands still.
@@ -383,6 +385,7 @@ class Leaving(Serving, Peering):
             return
         channel.send_record(self._seal(session.id, channel.key, data))
         self._wants(session.connections[channel.key])
+        self.urgent = True
         if channel.key[0] == 3:
             self._tell_typed(session, channel)
 
