@@ -8,6 +8,7 @@ from aiospice.cli.options import limit
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
+    from collections.abc import Awaitable
 
 __all__ = ["arguments", "run"]
 
@@ -48,12 +49,37 @@ def arguments(verb: str, parser: ArgumentParser) -> None:
     parser.add_argument("--no-shrink", action="store_true", help="failures as they are")
     parser.add_argument("--no-costs", action="store_true", help="don't measure the policies")
     parser.add_argument("--jobs", metavar="N", type=int, default=0, help="processes (one a core)")
+    parser.add_argument(
+        "--real",
+        action="store_true",
+        help="play a script of faults with real processes, too, beside the simulator",
+    )
+    parser.add_argument("--only", metavar="WORDS", default="", help="--real: only such faults")
+    parser.add_argument("--runs", metavar="N", type=int, default=2, help="--real: how often (2)")
+    parser.add_argument("--write", metavar="FILE", default="", help="--real: the table goes there")
+    parser.add_argument(
+        "--restoring",
+        metavar="FILE",
+        nargs="*",
+        help="count what a client holds and is used behind a move, in recordings of X sessions",
+    )
+    parser.add_argument("--keep", metavar="DIR", default="", help="--restoring: keep recordings")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     parser.add_argument("-v", dest="verbose", action="count", default=0, help="tell more")
 
 
-def run(verb: str, args: Namespace) -> int:
-    """Hand over to `aiospice.proof.lab`."""
+def run(verb: str, args: Namespace) -> int | Awaitable[int]:
+    """Hand over to `aiospice.proof.lab`, or to what plays for real."""
+    if args.real:
+        from aiospice.proof import faults
+
+        policies = (args.policy,) if args.policy else faults.POLICIES
+        options = {"runs": args.runs, "jobs": args.jobs, "json": args.json}
+        return faults.run(policies=policies, only=args.only, write=args.write, **options)
+    if args.restoring is not None:
+        from aiospice.proof import restoring
+
+        return restoring.run(args.restoring, keep=args.keep, json=args.json)
     from aiospice.proof import lab
 
     return lab.run(

@@ -29,7 +29,16 @@ from aiospice.sim.world import run as play
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ["LATENCIES", "POLICIES", "Asked", "Failure", "Tally", "run", "seeds"]
+__all__ = [
+    "LATENCIES",
+    "POLICIES",
+    "Asked",
+    "Failure",
+    "Tally",
+    "end_with_parent",
+    "run",
+    "seeds",
+]
 
 POLICIES = tuple(each.value for each in Policy)
 #: One-way trips at which the policies are measured, in ms.
@@ -103,12 +112,12 @@ def seeds(numbers: Iterable[int], policy: str = "", jobs: int = 0) -> Iterator[T
     from multiprocessing import get_context
 
     with ProcessPoolExecutor(
-        jobs, mp_context=get_context("spawn"), initializer=_end_with_parent
+        jobs, mp_context=get_context("spawn"), initializer=end_with_parent
     ) as pool:
         yield from pool.map(_chunk, chunks, [policy] * len(chunks))
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """A worker whose parent was ended has nobody to tell."""
     import threading
     from multiprocessing import parent_process

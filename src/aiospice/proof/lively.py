@@ -10,8 +10,9 @@ The client is a program, to be run where the network is what is wanted::
     python -m aiospice.proof.lively HOST PORT       # AIOSPICE_PASSWORD
 
 It reads and writes the stream, tells ``{"ready": true}``, and answers lines on its standard input
-with a line of JSON each: ``report`` (everything since the last report), ``rest`` (it stops writing
-and says what has come of the streams in the end), ``ask`` (the witness alone, without a stream).
+with a line of JSON each: ``report`` (everything since the last report), ``rest SECONDS`` (it stops
+writing and says what has come of the streams in the end; so long the guest may say nothing),
+``ask`` (the witness alone, without a stream).
 """
 
 from __future__ import annotations
@@ -38,9 +39,12 @@ if TYPE_CHECKING:
     from aiospice.aio.session import Session
     from aiospice.server.guest import Host, HostDevice
 
-__all__ = ["GUEST", "WITNESS", "LivelyClient", "LivelyGuest"]
+__all__ = ["GUEST", "SLOW", "WITNESS", "LivelyClient", "LivelyGuest", "SlowlyMoved"]
 
-GUEST = f"{__name__ if __name__ != '__main__' else 'aiospice.proof.lively'}:LivelyGuest"
+_HERE = "aiospice.proof.lively"
+GUEST = f"{_HERE}:LivelyGuest"
+#: Seconds that `SlowlyMoved` takes.
+SLOW = 0.1
 WITNESS = "org.example.witness"
 _SCENARIO = calm("carry", 0.0)
 #: How long streams may stand still until they are said to have come to their end, in seconds.
@@ -93,6 +97,17 @@ class LivelyGuest(SimGuest):
         """Go on with that."""
         self.works = bool(state[0])
         super().thaw(state[1:])
+
+
+class SlowlyMoved(LivelyGuest):
+    """The same, but that it takes a tenth of a second to be taken up."""
+
+    PATH = f"{_HERE}:SlowlyMoved"
+
+    def thaw(self, state: bytes) -> None:
+        """Take one's time."""
+        time.sleep(SLOW)
+        super().thaw(state)
 
 
 class LivelyClient:
@@ -186,7 +201,7 @@ class _Life:
         self.heard_at: list[float] = []
         self.drew_at: list[float] = []
         self.events: list[dict[str, Any]] = []
-        self.wrong = self.ended = ""
+        self.wrong = self.error = ""
         self.said = 0
         self.writes = True
         self.told = b""
@@ -219,7 +234,7 @@ class _Life:
         try:
             await what
         except AiospiceError as error:
-            self.ended = self.ended or str(error)
+            self.error = self.error or str(error)
 
     def report(self) -> dict[str, Any]:
         """All since the last report."""
@@ -239,7 +254,8 @@ class _Life:
             "at": self.heard.at,
             "missed": self.heard.missed,
             "wrong": self.wrong,
-            "ended": self.ended or ("closed" if self.session.closed else ""),
+            "closed": self.session.closed,
+            "error": self.error,
         }
 
     async def witness(self, what: str) -> dict[str, Any]:
@@ -248,21 +264,27 @@ class _Life:
         await port.write(what.encode() + b"\n")
         while b"\n" not in self.told:
             self.told += await port.read()
-        line, self.told = self.told.split(b"\n", 1)
+        *_, line, self.told = self.told.split(b"\n")
         found: dict[str, Any] = json.loads(line)
         return found
 
-    async def rest(self) -> dict[str, Any]:
-        """Write no more, and wait until what is under way has come, or doesn't come."""
+    async def rest(self, patience: float) -> dict[str, Any]:
+        """Write no more, and wait until what is under way has come, or doesn't come.
+
+        ``patience``: seconds that the witness may say nothing.
+        """
         self.writes = False
         guest: dict[str, Any] = {}
-        since, so_far = time.monotonic(), (0, 0)
-        while not self.session.closed:
+        began = since = time.monotonic()
+        so_far = (0, 0)
+        while not self.session.closed and time.monotonic() - began < patience:
             try:
                 async with asyncio.timeout(_QUIET):
                     guest = await self.witness("rest")
-            except (AiospiceError, TimeoutError) as error:
-                self.ended = self.ended or str(error) or "the witness doesn't answer"
+            except TimeoutError:
+                continue
+            except AiospiceError as error:
+                self.error = self.error or str(error)
                 break
             if self.heard.at >= guest["said"] and guest["at"] >= self.said:
                 break
@@ -297,8 +319,8 @@ async def _main(host: str, port: int, streams: bool) -> int:
 
 
 async def _obey(life: _Life, line: str) -> dict[str, Any]:
-    if line == "rest":
-        return await life.rest()
+    if line.startswith("rest"):
+        return await life.rest(float(line[4:] or _QUIET))
     if line == "ask":
         return await life.witness("rest")
     return life.report()

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["HandedOver", "ServerPair", "ServerProcess", "hand_over"]
 
-_START_SECONDS = 30.0
+_START_SECONDS = 60.0
 _MOVE_SECONDS = 60.0
 _ENDS = ("handover-finished", "handover-failed", "handover-uncertain")
 
@@ -48,17 +48,25 @@ class HandedOver(NamedTuple):
 class ServerProcess:
     """``aiospice serve``; use it with ``async with``.
 
-    ``guest``: as for ``--guest``. ``words``: more of the command line.
+    ``guest``: as for ``--guest``. ``words``: more of the command line. ``prefix``: words before it,
+    such as those that put it into a network namespace.
     """
 
     def __init__(
-        self, guest: str, folder: Path, name: str, words: Sequence[str] = (), password: str = ""
+        self,
+        guest: str,
+        folder: Path,
+        name: str,
+        words: Sequence[str] = (),
+        password: str = "",
+        prefix: Sequence[str] = (),
     ) -> None:
         self.control = str(folder / f"{name}.control")
         self.address = ""
         self._output = folder / f"{name}.log"
         self._words = ["--guest", guest, "--control", self.control, *words]
         self._password = password
+        self._prefix = prefix
         self._process: asyncio.subprocess.Process | None = None
 
     async def __aenter__(self) -> Self:
@@ -66,7 +74,7 @@ class ServerProcess:
         environment = {**os.environ, "PYTHONPATH": path}
         if self._password:
             environment["AIOSPICE_PASSWORD"] = self._password
-        command = [sys.executable, "-m", "aiospice.cli", "serve", *self._words]
+        command = [*self._prefix, sys.executable, "-m", "aiospice.cli", "serve", *self._words]
         if shutil.which("setpriv"):  # it ends with this process, however that ends
             command = ["setpriv", "--pdeathsig", "KILL", "--", *command]
         with self._output.open("wb") as output:
