@@ -111,6 +111,9 @@ class _Bridge:
         self.loss = order.get("loss", self.loss)
         self.rate = order.get("rate", self.rate)
         self.partition = order.get("partition", self.partition)
+        if order.get("drop"):
+            for line in self.lines:
+                line.waiting.clear()
         if order.get("reset"):
             self.reset()
         if self.capture:
@@ -374,6 +377,10 @@ class DelayedNetwork:
             sock.close()
             raise
         return sock
+
+    async def die(self) -> None:
+        """Cut the network for good: what is under way is lost, too."""
+        await self.change(partition=True, drop=True)
 
     async def reset(self) -> None:
         """Break each TCP connection: both of its ends are told, what is under way is lost."""

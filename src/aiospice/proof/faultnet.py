@@ -1,13 +1,11 @@
 """Three hosts on one machine, with lines that can be slow, stand still, break or be dead.
 
-``client0``, ``left`` and ``right`` are network namespaces. The client has a line to each server,
-with a delay program in it (`aiospice.proof.delay`); the servers have one between them, which is a
-pair of ``veth``. Hosts and lines are named as in the simulator (`aiospice.sim.scenario`)::
+``client0``, ``left`` and ``right`` are network namespaces; between any two is a line, which is a
+delay program (`aiospice.proof.delay`). They are named as in the simulator::
 
     async with FaultNetwork(delay_ms=20) as net:
         command = net.command("left", "aiospice", "serve", ...)
-        await net.lines["client0-left"].partition(True)
-        await net.cut()  # between the servers
+        await net.lines["client0-left"].die()
 
 Needs root and ``/dev/net/tun``. Nothing of the machine's own network is changed.
 """
@@ -25,10 +23,9 @@ __all__ = ["CLIENT", "SERVERS", "FaultNetwork"]
 
 CLIENT, SERVERS = "client0", ("left", "right")
 _PREFIX = "aiofault-"
-_BETWEEN = "between"  # the device of the line between the servers
 #: How often a kernel sends again what nobody acknowledges: the connection is given up after about
 #: 100 s, as one that is idle is by its keep-alive, instead of 15 min.
-_RETRIES = 8
+_RETRIES = 7
 
 
 class _Line(DelayedNetwork):
@@ -60,7 +57,7 @@ class FaultNetwork:
         self.lines: dict[str, DelayedNetwork] = {}
         #: Where the servers listen for clients, and for each other.
         self.addresses = {name: f"10.77.{place}.2" for place, name in enumerate(SERVERS)}
-        self.link_addresses = {name: f"10.78.0.{place}" for place, name in enumerate(SERVERS, 1)}
+        self.link_addresses = {name: f"10.77.2.{last}" for last, name in enumerate(SERVERS, 1)}
 
     async def __aenter__(self) -> Self:
         try:
@@ -87,25 +84,12 @@ class FaultNetwork:
             line = _Line(self._delay, place, self._name + CLIENT, self._name + server)
             self.lines[f"{CLIENT}-{server}"] = await self._stack.enter_async_context(line)
         left, right = (self._name + server for server in SERVERS)
-        await ip(
-            *("-n", left, "link", "add", _BETWEEN, "type", "veth"),
-            *("peer", "name", _BETWEEN, "netns", right),
-        )
-        for server, address in self.link_addresses.items():
-            inside = ("-n", self._name + server)
-            await ip(*inside, "addr", "add", f"{address}/24", "dev", _BETWEEN)
-            await ip(*inside, "link", "set", _BETWEEN, "up")
+        line = _Line(0, len(SERVERS), left, right)
+        self.lines["-".join(SERVERS)] = await self._stack.enter_async_context(line)
 
     def command(self, host: str, *words: str) -> list[str]:
         """The command line that runs ``words`` on a host."""
         return ["ip", "netns", "exec", self._name + host, *words]
-
-    async def cut(self) -> None:
-        """What the servers send each other from now on is lost."""
-        for server, other in zip(SERVERS, SERVERS[::-1], strict=True):
-            # Packets to a station that isn't there: no kernel is told of anything.
-            words = ("neigh", "replace", self.link_addresses[other], "lladdr", "02:00:00:00:00:01")
-            await ip("-n", self._name + server, *words, "dev", _BETWEEN, "nud", "permanent")
 
 
 def _stale() -> list[str]:

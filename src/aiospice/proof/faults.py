@@ -24,7 +24,8 @@ from aiospice.proof.outcome import Outcome, simulated
 from aiospice.sim.scenario import ANCHORS, Fault, Move, calm
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Awaitable, Iterable
+    from concurrent.futures import ProcessPoolExecutor
 
 __all__ = ["POLICIES", "SCRIPT", "Compared", "compare", "predicted", "run", "table"]
 
@@ -48,9 +49,9 @@ POLICIES = ("carry", "direct")
 #: One way, seconds; and how long after its moment a fault strikes, in the simulator: a real one is
 #: somewhere in between.
 LATENCY = 0.05
-DELAYS = (0.0005, 0.002, 0.005, 0.01)
+DELAYS = (0.0005, 0.003, 0.01)
 _JOBS = 4
-_FEW = 8  # predictions that aren't worth processes of their own
+_WAITING = 6  # of those that take minutes, and no time of the processor
 _NAMES = {
     "client0-left": "the line to the source",
     "client0-right": "the line to the target",
@@ -130,17 +131,18 @@ def predicted(fault: Fault, policy: str) -> Counter[str]:
     return found
 
 
-def _all_predicted(cases: list[tuple[Fault, str]]) -> list[Counter[str]]:
+def _processes() -> ProcessPoolExecutor:
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context
 
-    if len(cases) < _FEW:
-        return [predicted(*case) for case in cases]
-    with ProcessPoolExecutor(mp_context=get_context("spawn"), initializer=end_with_parent) as pool:
-        return list(pool.map(predicted, *zip(*cases, strict=True)))
+    return ProcessPoolExecutor(mp_context=get_context("spawn"), initializer=end_with_parent)
 
 
-async def compare(fault: Fault, policy: str, runs: int, told: Counter[str]) -> Compared:
+def _elsewhere(pool: ProcessPoolExecutor, case: tuple[Fault, str]) -> Awaitable[Counter[str]]:
+    return asyncio.get_running_loop().run_in_executor(pool, predicted, *case)
+
+
+async def compare(fault: Fault, policy: str, runs: int, told: Awaitable[Counter[str]]) -> Compared:
     """Play one for real; ``told``: what was predicted."""
     seen: Counter[str] = Counter()
     wrong = []
@@ -150,7 +152,7 @@ async def compare(fault: Fault, policy: str, runs: int, told: Counter[str]) -> C
             seen[str(outcome)] += 1
         except (AiospiceError, TimeoutError) as error:
             wrong.append(f"{type(error).__name__}: {error}")
-    return Compared(policy, fault, told, seen, tuple(wrong))
+    return Compared(policy, fault, await told, seen, tuple(wrong))
 
 
 async def run(
@@ -167,19 +169,19 @@ async def run(
     ``only``: words that a fault must have, such as ``reset freeze``. Returns 0 if everything that
     was seen had been predicted, and nothing was wrong. Raises `MissingProgram` without namespaces.
     """
-    room = asyncio.Semaphore(jobs or _JOBS)
-    cases = [(fault, policy) for policy in policies for fault in script(only)]
-    told = await asyncio.to_thread(_all_predicted, cases)  # before: nothing else takes the time
+    cases = [(fault, policy) for fault in script(only) for policy in policies]
+    busy, waiting = asyncio.Semaphore(jobs or _JOBS), asyncio.Semaphore(_WAITING)
 
-    async def one(case: tuple[Fault, str], told: Counter[str]) -> Compared:
-        async with room:
+    async def one(case: tuple[Fault, str]) -> Compared:
+        told = _elsewhere(pool, case)
+        async with waiting if case[0].kind == "dead" else busy:
             found = await compare(*case, runs, told)
             sys.stdout.write(_line(found, json) + "\n")
             sys.stdout.flush()
             return found
 
-    with faults_real.punctual():
-        found = await asyncio.gather(*(one(*each) for each in zip(cases, told, strict=True)))
+    with _processes() as pool, faults_real.punctual():
+        found = await asyncio.gather(*(one(case) for case in cases))
     if write:
         put(Path(write), table(found))
     return 0 if all(each.agree for each in found) else 1

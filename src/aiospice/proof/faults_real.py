@@ -21,7 +21,7 @@ from aiospice.errors import AiospiceError, LocalError
 from aiospice.proof.certificates import make_certificates
 from aiospice.proof.faultnet import CLIENT, SERVERS, FaultNetwork
 from aiospice.proof.lively import LivelyClient, SlowlyMoved
-from aiospice.proof.outcome import Outcome, judged
+from aiospice.proof.outcome import Outcome, judged, lost_channels
 from aiospice.proof.pair import ServerProcess
 
 if TYPE_CHECKING:
@@ -164,15 +164,14 @@ class _Run:
     async def _strike(self) -> None:
         fault = self.fault
         await asyncio.sleep(fault.delay)
-        if fault.who == "-".join(SERVERS):
-            await self.net.cut()
-        elif "-" in fault.who:
+        if "-" in fault.who:
             line = self.net.lines[fault.who]
             if fault.kind == "reset":
                 await line.reset()
-                return
-            await line.partition(True)
-            if fault.kind == "stall":
+            elif fault.kind == "dead":
+                await line.die()
+            else:
+                await line.partition(True)
                 await asyncio.sleep(fault.amount)
                 await line.partition(False)
         elif fault.kind == "stop":
@@ -232,8 +231,9 @@ class _Run:
         if len(owners) > 1:
             raise LocalError("the guest runs on both servers")
         guest = report["guest"] if report else {}
+        alone = report is None or report["closed"] or lost_channels(report)
         dead_line = self.fault.kind == "dead" and self.fault.who == f"{CLIENT}-{''.join(owners)}"
-        if owners and not dead_line and (report is None or report["closed"] or not guest):
+        if owners and not dead_line and alone:
             async with self._a_client(SERVERS.index(owners[0]), streams=False) as other:
                 guest = await other.ask("ask")  # whoever has the guest serves the next one
         return judged(report, guest, owners)

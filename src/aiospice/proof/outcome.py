@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from aiospice.sim.process import ClientProcess
     from aiospice.sim.scenario import Scenario
 
-__all__ = ["SESSIONS", "Outcome", "judged", "simulated"]
+__all__ = ["SESSIONS", "Outcome", "judged", "lost_channels", "simulated"]
 
 #: What can become of the session; ``gone``: its client is.
 SESSIONS = ("stays", "whole", "less", "anew", "ended", "gone")
@@ -67,6 +67,11 @@ def _moved(modes: list[str], lost: int) -> str:
     return "anew" if modes[-1] != "seamless" else "less" if lost else "whole"
 
 
+def lost_channels(report: dict[str, Any]) -> int:
+    """How many channels are gone, as a `LivelyClient` tells."""
+    return sum(event["event"] == "channel-gone" for event in report["events"])
+
+
 def judged(report: dict[str, Any] | None, guest: dict[str, Any], owners: list[str]) -> Outcome:
     """Of what a `LivelyClient` and the witness tell; `LocalError` for what must not be."""
     where = owners[0] if owners else ""
@@ -82,8 +87,7 @@ def judged(report: dict[str, Any] | None, guest: dict[str, Any], owners: list[st
         return Outcome("ended", where)
     events = report["events"]
     modes = [event["mode"] for event in events if event["event"] == "migration-finished"]
-    lost = sum(event["event"] == "channel-gone" for event in events)
-    session = _moved(modes, lost)
+    session = _moved(modes, lost_channels(report))
     if not guest and session != "less":
         raise LocalError(
             f"the session is {session}, and the guest doesn't answer: {report['error']}"
