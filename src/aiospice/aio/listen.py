@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiospice.aio.serverlayers import stack_for_client
-from aiospice.aio.transport import Transport, _peer_text, _tune
+from aiospice.aio.transport import Transport, _peer_text, tune
 from aiospice.errors import AddressError, AiospiceError, ConnectError
 from aiospice.server.config import Peer
 
@@ -256,7 +256,7 @@ class ServerTransport(Transport):
         Raises what ended the connection before that; the handler never hears of it then.
         """
         try:
-            _tune(sock)
+            tune(sock)
             await self._loop.connect_accepted_socket(lambda: self, sock)
             await self._opened
         except BaseException:

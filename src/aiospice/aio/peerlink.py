@@ -11,15 +11,16 @@ import asyncio
 import contextlib
 import json
 import os
+import socket
 import ssl
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiospice.aio.listen import bind, parse_listen, peer_user
+from aiospice.aio.transport import tune
 from aiospice.errors import AddressError, CertificateError, ConnectError, LocalError
 from aiospice.migration.peer_codec import PeerReader, encode_peer
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Awaitable, Callable
 
     from aiospice.migration.peer import PeerMessage
@@ -29,6 +30,8 @@ __all__ = ["LinkTls", "PeerListener", "PeerStream", "connect_peer"]
 #: How long a connection may take to be made, and what is sent to be taken, in seconds.
 CONNECT_SECONDS = 5.0
 STALL_SECONDS = 30.0
+#: After so long without an answer of the other kernel the link is lost.
+DEAD_SECONDS = 90.0
 #: Bytes that are read at once, and that wait to be taken before a sender waits.
 READ_BYTES = 256 << 10
 _SCHEME = "tls://"
@@ -64,6 +67,9 @@ class PeerStream:
     """Messages over a connection."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        sock = writer.get_extra_info("socket")
+        if sock is not None:
+            _notice_ends(sock)
         self._reader = reader
         self._writer = writer
         self._messages = PeerReader()
@@ -97,6 +103,15 @@ class PeerStream:
     def close(self) -> None:
         """Close it, once what was sent is taken."""
         self._writer.close()
+
+
+def _notice_ends(sock: Any) -> None:
+    """A line that is dead ends the link, whether anything is under way on it or not."""
+    tune(sock)
+    number = getattr(socket, "TCP_USER_TIMEOUT", None)
+    if number is not None and sock.family != socket.AF_UNIX:
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_TCP, number, int(DEAD_SECONDS * 1000))
 
 
 class PeerListener:

@@ -47,7 +47,7 @@ _PRIORITY = 5  # below the delay programs'
 #: Programs that are started begin as usual.
 _PUNCTUAL = os.SCHED_RR | os.SCHED_RESET_ON_FORK
 #: Limits of a run in seconds: until everything has come to rest, and until a dead line is noticed.
-_REST, _NOTICED = 100.0, 150.0
+_REST, _NOTICED = 130.0, 150.0
 _LOOK = 0.2
 
 
@@ -225,7 +225,7 @@ class _Run:
     async def _judge(self) -> Outcome:
         report = None
         if CLIENT not in self.dead:
-            report = await self.client.ask(f"rest {_NOTICED:g}", _NOTICED + 40)
+            report = await self.client.ask(f"rest {_NOTICED:g}", 2 * _NOTICED)
         found = await self._handovers()
         owners = [name for name in SERVERS if found.get(name, {}).get("guest_here")]
         if len(owners) > 1:

@@ -50,6 +50,8 @@ _SCENARIO = calm("carry", 0.0)
 #: How long streams may stand still until they are said to have come to their end, in seconds.
 _QUIET = 3.0
 _LINE = 64
+#: A kernel finds out about each connection of a dead line by itself, within so many seconds.
+_FOUND = 90.0
 #: What isn't told in a report.
 _MANY = ("screen-changed", "cursor-moved")
 
@@ -285,6 +287,7 @@ class _Life:
                 continue
             except AiospiceError as error:
                 self.error = self.error or str(error)
+                await self._ended(patience)
                 break
             if self.heard.at >= guest["said"] and guest["at"] >= self.said:
                 break
@@ -294,6 +297,12 @@ class _Life:
                 break
             await asyncio.sleep(0.05)
         return {**self.report(), "guest": guest}
+
+    async def _ended(self, patience: float) -> None:
+        """A channel is gone: others may be found to be so."""
+        with contextlib.suppress(AiospiceError, TimeoutError):
+            async with asyncio.timeout(min(patience, _FOUND)):
+                await self.session.wait_closed()
 
 
 async def _main(host: str, port: int, streams: bool) -> int:

@@ -88,6 +88,11 @@ class Hypervisor:
     def _later(self, call: Any) -> None:
         self.clock.after(self._look, call)
 
+    @property
+    def _cut_off(self) -> bool:
+        """The guest's state would go by a link that brings nothing any more."""
+        return self.link is not None and self.link.line.dead
+
     # -- before the guest leaves -------------------------------------------------------------------
 
     def _prepare(self) -> None:
@@ -191,7 +196,7 @@ class Hypervisor:
         if late:
             self._back("the target takes too long")
             return
-        if self.there.stopped:
+        if self.there.stopped or self._cut_off:
             self._later(self._thaw)
             return
         there, (guest, machine) = self.there, self._state
