@@ -71,12 +71,12 @@ def test_a_table_shows_where_they_differ(tmp_path: Path) -> None:
     assert "WRONG" in lines[4]
     page = tmp_path / "page.md"
     page.write_text(
-        "a\n<!-- real faults: from aiospice lab --real -->\nold\n<!-- end of real faults -->\nb"
+        "a\n<!-- real faults: from aiospice lab --real -->\nformer\n<!-- end of real faults -->\nb"
     )
     put(page, lines)
     put(page, lines)
     assert page.read_text().splitlines()[2:7] == lines
-    assert "old" not in page.read_text()
+    assert "former" not in page.read_text()
     page.write_text("nothing")
     with pytest.raises(LocalError, match="no place"):
         put(page, lines)
