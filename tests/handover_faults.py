@@ -27,6 +27,7 @@ from aiospice.migration.client import MigrationFinished, MigrationPhase
 from aiospice.migration.source import Policy, SourcePhase
 from aiospice.server.events import ClientDisconnected
 from aiospice.server.guest import Host
+from aiospice.wire.caps import MainCap
 from aiospice.wire.header import MINI
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ __all__ = [
     "Fault",
     "FaultyWorld",
     "Outcome",
+    "Way",
     "faults",
 ]
 
@@ -75,6 +77,8 @@ STEPS: dict[str, Step] = {
     "link": Step("a channel is linked at the target", "target", True, 0, ALL),
     "ask": Step("the target is asked to take it whole", "target", True, 110, (1,)),
     "answer": Step("the client says that it is ready", "source", True, 111, (1,)),
+    "hold": Step("clients are to stop sending", "source", False, 0, (1,)),
+    "held": Step("the client says that it has stopped", "source", True, 31_002, (1, 3, 10)),
     "freeze": Step("the guest is stopped", "source", False, 0, (1,)),
     "thaw": Step("the guest comes to the target", "target", False, 0, (1,)),
     "migrate": Step("MIGRATE", "source", False, 1, ALL),
@@ -89,13 +93,29 @@ WHOS = {
     "client": "the client",
     "client-source": "the line between client and source",
     "client-target": "the line between client and target",
+    "servers": "the link between the servers",
 }
 HOWS = {
     "error": "nonsense, a refusal, a connection that is reset",
     "silence": f"nothing more for {SILENCE:.0f} s",
     "death": "the process is gone, or the line with all connections",
 }
-POLICIES = (Policy.CARRY, Policy.CARRY_EARLY, Policy.DIRECT)
+
+
+class Way(NamedTuple):
+    """A policy; ``ours``: the client knows how to be held."""
+
+    value: str
+    policy: Policy
+    ours: bool = True
+
+
+POLICIES = tuple(Way(policy.value, policy) for policy in Policy)
+#: The steps at which a policy is another than `Policy.CARRY`.
+_OWN_STEPS = {
+    "direct": ("migrate", "mark", "close"),
+    "hold": ("hold", "held", "thaw", "migrate", "close"),
+}
 CHANNELS = {1: "main", 2: "display", 3: "inputs", 4: "cursor", 10: "port"}
 
 
@@ -108,18 +128,22 @@ class Fault(NamedTuple):
     how: str
 
 
-def faults(policy: Policy) -> Iterator[Fault]:
+def faults(way: Way) -> Iterator[Fault]:
     """All that can go wrong; of other policies, where they differ from `CARRY`."""
-    if policy not in POLICIES:
-        return
     for step, about in STEPS.items():
         for kind in about.kinds:
             early = kind == 2 and step in ("migrate", "data", "record")
-            if policy is Policy.CARRY_EARLY and not early:
+            if way.policy is Policy.CARRY_EARLY and not early:
                 continue
-            if policy is Policy.DIRECT and step not in ("migrate", "mark", "close"):
-                continue  # there are no records on their way, and what comes before is the same
+            if way.policy is Policy.CARRY and step in ("hold", "held"):
+                continue
+            if step not in _OWN_STEPS.get(way.value, STEPS):
+                continue  # what comes before is the same, and no client carries records
+            if not way.ours and step == "mark" and kind not in (3, 10):
+                continue  # these are held, and their marks say so
             for who in WHOS:
+                if who == "servers" and not way.policy.needs_link:
+                    continue
                 for how in HOWS:
                     yield Fault(step, (kind, 0), who, how)
 
@@ -142,9 +166,10 @@ def machine(host: Host) -> None:
 class FaultyWorld(TwoServers):
     """See the module's text."""
 
-    def __init__(self, fault: Fault | None, policy: Policy = Policy.CARRY, **options: Any) -> None:
+    def __init__(self, fault: Fault | None, way: Way = POLICIES[0], **options: Any) -> None:
         super().__init__(machine, freezes=False, **options)
-        self.policy = policy
+        self.policy = way.policy
+        self.ours = way.ours
         self.fault = fault
         #: Who says nothing at the moment, and who is gone for good.
         self.silent: set[str] = set()
@@ -161,6 +186,10 @@ class FaultyWorld(TwoServers):
         self.anna.channel(10).write(b"first, ")
         self["source"].host.port(PORT).write(b"one, ")
         self.run()
+        if not way.ours:
+            held = self["source"].core.sessions[self.anna.core.session_id].channels[MAIN]
+            word, *rest = held.client_caps
+            held.client_caps = (word & ~(1 << MainCap.HOLD), *rest)
         self.keys = set(self.anna.core.channels)
         self.thawed = False
 
@@ -175,7 +204,7 @@ class FaultyWorld(TwoServers):
         return bool(set(names) & (self.silent | self.gone))
 
     def _peers(self) -> bool:
-        return not self._away(*self.nodes) and super()._peers()
+        return not self._away(*self.nodes, "servers") and super()._peers()
 
     def _settle(self, node: Node) -> bool:
         return not self._away(node.name) and super()._settle(node)
@@ -213,7 +242,7 @@ class FaultyWorld(TwoServers):
 
     def passes(self, line: Line, data: bytes, *, to_client: bool) -> None:
         """Something is on its way."""
-        if self._waits_for("freeze", "thaw", "close") or not self._waits_for(*STEPS):
+        if self._waits_for("hold", "freeze", "thaw", "close") or not self._waits_for(*STEPS):
             return
         assert self.fault is not None
         step = STEPS[self.fault.step]
@@ -247,7 +276,7 @@ class FaultyWorld(TwoServers):
     def kill(self, who: str) -> None:
         """It is gone for good."""
         self.gone.add(who)
-        if who in self.nodes:
+        if who in (*self.nodes, "servers"):
             self.unlink()
         for line in [each for each in self.lines if not self.carries(each)]:
             self.lines.remove(line)
@@ -262,6 +291,9 @@ class FaultyWorld(TwoServers):
     def err(self, who: str, struck: Line | None) -> None:
         """It says nonsense on the connection that is struck, or on main's; or it is reset."""
         assert self.fault is not None
+        if who == "servers":
+            self.kill(who)  # nonsense ends it, too
+            return
         where = {"client": STEPS[self.fault.step].node}.get(who, who.removeprefix("client-"))
         line = self.line_of(where, self.fault.channel)
         if struck is not None and struck.node.name == where:
@@ -373,6 +405,7 @@ class FaultyWorld(TwoServers):
     def _lead(self) -> None:
         if not self._until(lambda: self["source"].core.clients_ready, 11):
             raise LocalError("the source doesn't say whether its clients are ready")
+        self._hold()
         if self._waits_for("freeze"):
             self.strike(self.line_of("source", MAIN))
             self._or_refuse("freeze", "source", "the guest can't be stopped")
@@ -388,6 +421,22 @@ class FaultyWorld(TwoServers):
         self._thaw(state)
         self._follow()
 
+    def _hold(self) -> None:
+        """Have clients stop sending, if that is the policy."""
+        source = self["source"].core
+        if self.policy is not Policy.HOLD or not self.anna.core.session_id:
+            return
+        if self._waits_for("hold"):
+            self.strike(self.line_of("source", MAIN))
+            self._or_refuse("hold", "source", "the guest can't be stopped")
+        self._reach("source")
+        if source.source.phase is not SourcePhase.READY:
+            return
+        source.hold_clients(self.now)
+        self.run()
+        if not self._until(lambda: source.clients_held, 1):
+            self._reach("source")
+
     def _or_refuse(self, step: str, node: str, text: str) -> None:
         assert self.fault is not None
         if (self.fault.step, self.fault.who, self.fault.how) == (step, node, "error"):
@@ -396,6 +445,8 @@ class FaultyWorld(TwoServers):
     def _thaw(self, state: MachineState) -> None:
         self._reach("source")  # it is asked last of all
         self._reach("target")
+        if self.has_link:
+            self._reach("servers")
         self["target"].core.thaw_machine(state, self.now)
         self.thawed = True
         self.run()
@@ -439,6 +490,15 @@ class FaultyWorld(TwoServers):
                 self.wait(1)
             self["source"].core.cancel_migration(self.now)
             self.run()
+        target = self["target"].core
+        if self.has_link and "target" not in self.gone and not self._away("target"):
+            target.target.forget()
+            if self.policy is Policy.HOLD and target.peer.up:
+                target.give_back(self.now)
+            else:
+                for client in list(target.target.arrivals):
+                    target.disconnect(client, "its machine doesn't come", self.now)
+        self.run()
 
     # -- what became of it -------------------------------------------------------------------------
 
