@@ -13,11 +13,13 @@ import sys
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from aiospice.errors import LocalError
 from aiospice.migration.source import Policy
 from aiospice.proof.lab_plots import PLOTTED, check_plot, plot_costs, plot_run, trace_run
+from aiospice.proof.lab_soak import append, blocks, summary
 from aiospice.proof.lab_tables import check_tables, show_table, write_rows
 from aiospice.proof.timeline_sim import watch
 from aiospice.sim.measure import Cost, measure
@@ -69,6 +71,10 @@ class Tally:
     policies: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
     moves: Counter[str] = field(default_factory=Counter)
+    #: Faults that struck somebody, by kind; how moves went, by policy, for the operator and for
+    #: sessions.
+    struck: Counter[str] = field(default_factory=Counter)
+    ends: Counter[str] = field(default_factory=Counter)
     failures: list[Failure] = field(default_factory=list)
 
     def add(self, other: Tally) -> None:
@@ -79,7 +85,13 @@ class Tally:
         self.policies += other.policies
         self.faults += other.faults
         self.moves += other.moves
+        self.struck += other.struck
+        self.ends += other.ends
         self.failures += other.failures
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        return {**vars(self), "failures": [asdict(failure) for failure in self.failures]}
 
 
 def _chunk(numbers: list[int], policy: str) -> Tally:
@@ -92,8 +104,11 @@ def _chunk(numbers: list[int], policy: str) -> Tally:
         tally.seconds += outcome.seconds
         tally.policies[scenario.policy] += 1
         tally.faults.update(fault.kind for fault in scenario.faults)
+        tally.struck.update(outcome.struck)
+        tally.ends.update(f"{scenario.policy}, operator: {end}" for end in outcome.ends)
         for modes in outcome.modes:
             tally.moves.update(modes)
+            tally.ends.update(f"{scenario.policy}, session: {mode}" for mode in modes)
         if outcome.wrong:
             tally.failures.append(Failure(seed, scenario.policy, outcome.wrong, scenario.as_dict()))
     return tally
@@ -154,6 +169,10 @@ class Asked:
     costs: bool = True
     jobs: int = 0
     json: bool = False
+    #: Play for hours: note each thousand seeds in a file, and go on behind those that it has. Or
+    #: only make tables of such a file.
+    log: str = ""
+    summary: str = ""
 
     @property
     def policies(self) -> tuple[str, ...]:
@@ -170,6 +189,9 @@ def run(asked: Asked) -> int:
         raise LocalError(f"policy {asked.policy!r} isn't known: {', '.join(POLICIES)}")
     if asked.plot:
         check_plot(asked.plot)
+    if asked.summary:
+        _say(summary(asked.summary))
+        return 0
     tables = check_tables(asked.tables)
     if asked.seed is not None or asked.scenario or asked.calm:
         return _one(_asked_scenario(asked), asked)
@@ -188,16 +210,36 @@ def run(asked: Asked) -> int:
 
 
 def _seeds(asked: Asked, count: int) -> int:
-    tally = Tally()
-    for part in seeds(range(asked.first, asked.first + count), asked.policy, asked.jobs):
-        tally.add(part)
-        if not asked.json and sys.stderr.isatty():
-            sys.stderr.write(f"\r{tally.seeds} seeds, {len(tally.failures)} failures ")
+    if asked.log:
+        return _soak(asked, count)
+    tally = _play(range(asked.first, asked.first + count), asked)
     if count:
         _tell_tally(tally, asked.json)
     for failure in tally.failures:
         _tell_failure(failure, asked.smallest, asked.json)
     return 1 if tally.failures else 0
+
+
+def _play(numbers: range, asked: Asked) -> Tally:
+    tally = Tally()
+    for part in seeds(numbers, asked.policy, asked.jobs):
+        tally.add(part)
+        if not asked.json and sys.stderr.isatty():
+            sys.stderr.write(f"\r{tally.seeds} seeds, {len(tally.failures)} failures ")
+    return tally
+
+
+def _soak(asked: Asked, count: int) -> int:
+    failures = 0
+    for block in blocks(asked.log, asked.first, count, asked.policy):
+        begun = monotonic()
+        tally = _play(block, asked)
+        append(asked.log, block, asked.policy, tally.as_dict(), monotonic() - begun)
+        _tell_tally(tally, asked.json)
+        for failure in tally.failures:
+            _tell_failure(failure, asked.smallest, asked.json)
+        failures += len(tally.failures)
+    return 1 if failures else 0
 
 
 def _asked_scenario(asked: Asked) -> Scenario:

@@ -234,7 +234,10 @@ class Leftover(Arriving):
         self._owed = set()
 
     def _serving_wake(self) -> float | None:
-        times = [super()._serving_wake(), *self._parting.values()]
+        soonest = super()._serving_wake()
+        if not self._parting:
+            return soonest
+        times = [soonest, *self._parting.values()]
         return min((at for at in times if at is not None), default=None)
 
     def _wake_serving(self, now: float) -> None:

@@ -51,6 +51,8 @@ class Hypervisor:
         self.downtimes: list[float] = []
         self.sizes: list[int] = []
         self.completed_at: list[float] = []
+        #: How each move went.
+        self.ends: list[str] = []
 
     @property
     def move(self) -> Any:
@@ -72,6 +74,7 @@ class Hypervisor:
 
     def _over(self, what: str) -> None:
         self.note(what)
+        self.ends.append(what.partition(":")[0])
         self.step = "idle"
         self._state = None
         link, self.link = self.link, None

@@ -582,6 +582,7 @@ class ClientProcess(Process):
         how, self.hostile = self.hostile, ""
         self.was_hostile = True
         self.note(f"is hostile on #{end.number}: {how}")
+        self.world.struck.append(how)
         self.net.write(end, self._changed(how, data))
         self._before = data
 

@@ -22,6 +22,7 @@ from aiospice.sim.clock import EPOCH, Clock, Trace
 from aiospice.sim.hypervisor import Hypervisor
 from aiospice.sim.lines import LineShape, Network
 from aiospice.sim.process import ClientProcess, ServerProcess
+from aiospice.sim.scenario import FAULTS
 from aiospice.sim.strangers import Stranger
 
 if TYPE_CHECKING:
@@ -68,6 +69,9 @@ class Outcome:
     #: How each client's moves went, and figures of the run.
     modes: list[list[str]] = field(default_factory=list)
     figures: dict[str, float] = field(default_factory=dict)
+    #: Kinds of faults that struck somebody, and how the moves went for the operator.
+    struck: list[str] = field(default_factory=list)
+    ends: list[str] = field(default_factory=list)
 
     def story(self, last: int = 400) -> str:
         """The scenario, the end of the trace, and what is wrong."""
@@ -100,6 +104,8 @@ class World:
         self.strangers: list[Stranger] = []
         #: Called when a link between the servers has come to its end.
         self.on_link_over: Callable[[PeerLine], None] = lambda line: None
+        #: Kinds of faults that have struck somebody, each time they did.
+        self.struck: list[str] = []
         self._arrived: set[int] = set()
         self._stirred = EPOCH
         #: Seconds without anything of note that make a lull: what a move needs of the lines.
@@ -220,10 +226,12 @@ class World:
         self.stir()
         who = fault.who
         if "-" in who:
+            self.struck.append(fault.kind)
             self._line_fails(fault)
         elif fault.kind == "intruder":
             self._intrude(fault)
         elif who == "operator":
+            self.struck += [fault.kind] * (self.operator.step != "idle")
             self.operator.cancelled = True
         else:
             self._process_fails(fault, self.processes[who])
@@ -255,6 +263,8 @@ class World:
     def _process_fails(self, fault: Fault, process: Process) -> None:
         if process.dead:
             return
+        if FAULTS[fault.kind] != "client" or fault.kind in ("leave", "deaf"):
+            self.struck.append(fault.kind)  # who is hostile tells when it is
         if fault.kind == "stop":
             process.stop(fault.amount)
         elif fault.kind in ("crash", "leave"):
@@ -278,6 +288,7 @@ class World:
     def _intrude(self, fault: Fault) -> None:
         server = self.servers[fault.who]
         if not server.dead:
+            self.struck.append(fault.kind)
             chance = self.chance.fork(f"stranger {fault}")
             stranger = Stranger(self, server, chance)
             self.strangers.append(stranger)
@@ -379,4 +390,6 @@ def outcome_of(world: World) -> Outcome:
             "state_bytes": max(operator.sizes, default=0),
             "client_bytes": world.checks.client_peak,
         },
+        struck=world.struck,
+        ends=operator.ends,
     )
