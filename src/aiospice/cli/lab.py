@@ -48,6 +48,25 @@ def arguments(verb: str, parser: ArgumentParser) -> None:
     )
     parser.add_argument("--no-shrink", action="store_true", help="failures as they are")
     parser.add_argument("--no-costs", action="store_true", help="don't measure the policies")
+    _beside(parser)
+    parser.add_argument(
+        *("--jobs", "--workers"), metavar="N", type=int, default=0, help="processes (one a core)"
+    )
+    parser.add_argument(
+        *("--log", "--soak"),
+        metavar="FILE",
+        default="",
+        help="note each thousand seeds there, and go on behind those that it has",
+    )
+    parser.add_argument(
+        "--summary", metavar="FILE", default="", help="only tables (Markdown) of what was noted"
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    parser.add_argument("-v", dest="verbose", action="count", default=0, help="tell more")
+
+
+def _beside(parser: ArgumentParser) -> None:
+    """The options of what is looked at beside the simulator."""
     parser.add_argument(
         "--real",
         action="store_true",
@@ -63,20 +82,6 @@ def arguments(verb: str, parser: ArgumentParser) -> None:
         help="count what a client holds and is used behind a move, in recordings of X sessions",
     )
     parser.add_argument("--keep", metavar="DIR", default="", help="--restoring: keep recordings")
-    parser.add_argument(
-        *("--jobs", "--workers"), metavar="N", type=int, default=0, help="processes (one a core)"
-    )
-    parser.add_argument(
-        *("--log", "--soak"),
-        metavar="FILE",
-        default="",
-        help="note each thousand seeds there, and go on behind those that it has",
-    )
-    parser.add_argument(
-        "--summary", metavar="FILE", default="", help="only tables (Markdown) of what was noted"
-    )
-    parser.add_argument("--json", action="store_true", help="one JSON object a line")
-    parser.add_argument("-v", dest="verbose", action="count", default=0, help="tell more")
 
 
 def run(verb: str, args: Namespace) -> int | Awaitable[int]:
