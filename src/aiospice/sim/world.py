@@ -356,10 +356,17 @@ class World:
         self._until(self._at_rest, 60.0)
         for _ in range(RESTS):
             self._until(self._at_rest, LONGEST)
-            self._pass(1.0)
+            self._pass(self._lull)
             if self._at_rest():
                 break
         self.checks.at_the_end()
+
+    @property
+    def _lull(self) -> float:
+        """What was drawn and counted last has come and gone, and been answered, by then."""
+        scenario = self.scenario
+        trip = scenario.latency + scenario.jitter + scenario.tick
+        return 1.0 + 6 * (trip + scenario.slow_client + scenario.slow_guest)
 
     def _at_rest(self) -> bool:
         stopped = any(process.stopped or process.deaf for process in self.processes.values())
