@@ -24,7 +24,7 @@ __all__ = ["CLIENT", "SERVERS", "FaultNetwork"]
 CLIENT, SERVERS = "client0", ("left", "right")
 _PREFIX = "aiofault-"
 #: How often a kernel sends again what nobody acknowledges: the connection is given up after about
-#: 100 s, as one that is idle is by its keep-alive, instead of 15 min.
+#: 76 s, about as one that is idle is by its keep-alive, instead of 15 min.
 _RETRIES = 7
 
 
