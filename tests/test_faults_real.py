@@ -87,7 +87,6 @@ def test_a_table_shows_where_they_differ(tmp_path: Path) -> None:
     ("policy", "what"),
     [
         ("carry", "reset client0-right freeze"),
-        ("direct", "stop client0 thaw"),
         ("direct", "crash right prepare"),
     ],
 )
