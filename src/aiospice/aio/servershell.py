@@ -143,9 +143,6 @@ class ServerShell:
         if core._events or self._events:
             self._events.put(core.events())
             self._events.deliver()
-            if core._wanting and not core._effects:  # the guest has answered: that needn't wait
-                for number in core.wanting():
-                    self._pump_number(number)
         if self._held and self._events.few:
             for wire in self._held:
                 wire.hold(False)
