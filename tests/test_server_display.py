@@ -459,8 +459,8 @@ def test_a_lossy_picture_becomes_exact_when_it_is_quiet() -> None:
 class SlowLine:
     """Answers to pings come as from a line of so many bytes a second."""
 
-    def __init__(self, rate: float) -> None:
-        self.line = Line()
+    def __init__(self, rate: float, *, local: bool = False) -> None:
+        self.line = Line(local=local)
         self.rate = rate
         self.now = 0.0
 
@@ -490,6 +490,20 @@ def test_a_thin_line_is_told_from_a_wide_one() -> None:
     for _ in range(20):
         thin.send(100_000)
     assert not thin.line.thin
+
+
+@pytest.mark.parametrize("local", [False, True])
+@pytest.mark.parametrize("rate", [50_000, 700_000, 1_500_000, 50_000_000])
+def test_a_line_that_is_full_has_a_ping_under_way(rate: float, local: bool) -> None:
+    slow = SlowLine(rate, local=local)
+    for _ in range(5):
+        slow.send(600_000)
+    channel = DisplayServer((2, 0), Framing(2, True), ())
+    channel.handed_out = slow.line.left
+    while not slow.line.full:
+        channel.handed_out += 30_000
+        slow.line.sent(channel, slow.now)
+    assert channel.pinged_at is not None  # or nothing would be sent any more
 
 
 def test_on_a_thin_line_drawings_are_deflated_and_pictures_lossy() -> None:

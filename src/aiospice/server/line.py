@@ -41,6 +41,8 @@ class Line:
         #: Bytes that have left, and those known to have arrived.
         self.left = 0
         self.arrived = 0
+        #: Bytes that may be on the way, so that what is new doesn't wait behind what is old.
+        self.budget = _FIRST
         self._probe: tuple[int, int, float] | None = None
         self._probe_begun = 0.0
         self._slow = 0
@@ -59,15 +61,7 @@ class Line:
     @property
     def full(self) -> bool:
         """As many bytes are on the way as may be."""
-        on_the_way = self.left - self.arrived
-        return on_the_way > _LEAST and on_the_way > self.budget
-
-    @property
-    def budget(self) -> int:
-        """Bytes that may be on the way, so that what is new doesn't wait behind what is old."""
-        if self.rate is None:
-            return _FIRST
-        return max(_LEAST, int(self.rate * (_AHEAD + (self.round_trip or 0.0))))
+        return self.left - self.arrived > self.budget
 
     def began(self, channel: DisplayServer, now: float) -> None:
         """Measure the way there and back while nothing else is on it."""
@@ -77,7 +71,8 @@ class Line:
         """Look what has left, and send a ping behind it if one is due."""
         self.left = channel.handed_out + channel.queued_bytes
         if self._probe is None:
-            if self.left - self.arrived >= self._probe_bytes:
+            # Never later than at the budget, or nothing would ever tell that there is room again.
+            if self.left - self.arrived >= min(self._probe_bytes, self.budget):
                 self._ping(channel, now)
         elif not channel.pinged(self._probe[0]):  # forgotten: it is not answered
             self._probe = None
@@ -107,6 +102,8 @@ class Line:
         self.round_trip = min(self.round_trip, seconds)
         if bytes_ >= PROBE_BYTES // 2:
             self._judge(bytes_, max(seconds - self.round_trip, 1e-4))
+        if self.rate is not None:
+            self.budget = max(_LEAST, int(self.rate * (_AHEAD + self.round_trip)))
 
     def _judge(self, bytes_: int, seconds: float) -> None:
         rate = bytes_ / seconds
