@@ -199,17 +199,19 @@ class Transport(asyncio.BufferedProtocol):
             raise StateError(f"{self._where}: the connection was closed, nothing can be sent")
         if not data:
             return
-        if self._live_raw() is None:
+        raw = self._live_raw()
+        if raw is None:
             self._unsent_at_loss += len(data)
             return
         if self._stack is None:
-            self._write_raw(data)
+            self._raw_written += len(data)
+            raw.write(data)
         else:
             self._stack.send(data)
             self._write_raw(self._stack.data_to_send())
             if self._blocked:
                 self._begun.append((self._raw_written, len(data)))
-        if self._live_raw() is None:  # this write found the connection broken
+        if raw.is_closing():  # this write found the connection broken
             self._unsent_at_loss += len(data)
         elif self._blocked:
             self._unsent_at_loss = self.unsent

@@ -313,7 +313,8 @@ class ServerCore(Linked, Links):
         data = channel.take()
         if not data and not connection.closing:
             self._drained(connection, channel)
-            data = channel.take()
+            if channel.wants_to_send:
+                data = channel.take()
         return data
 
     def _channel_received(self, connection: Connection, data: bytes) -> None:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from aiospice.codecs import quic
 from aiospice.errors import AiospiceError, MissingProgram
 from aiospice.server import shots
-from aiospice.server.region import Box, size
+from aiospice.server.region import Box
 from aiospice.wire.images import BitmapFormat, ImageType
 
 __all__ = [
@@ -163,7 +163,18 @@ def is_picture(words: memoryview, width: int, box: Box) -> bool:
 class Picture:
     """A copy of the pixels of a box, to be sent to clients."""
 
-    __slots__ = ("_picture", "alpha", "box", "forms", "id", "pixels", "size", "surface")
+    __slots__ = (
+        "_picture",
+        "alpha",
+        "box",
+        "forms",
+        "height",
+        "id",
+        "pixels",
+        "size",
+        "surface",
+        "width",
+    )
 
     def __init__(
         self,
@@ -176,8 +187,9 @@ class Picture:
     ) -> None:
         self.surface = surface
         self.box = box
-        #: How many pixels.
-        self.size = size(box)
+        #: In pixels, and how many these are.
+        self.width, self.height = box[2] - box[0], box[3] - box[1]
+        self.size = self.width * self.height
         #: Rows of four bytes a pixel with nothing between them.
         self.pixels = pixels
         self.alpha = alpha
@@ -186,16 +198,6 @@ class Picture:
         self._picture = picture
         #: What it is packed as; None while that is worked at.
         self.forms: dict[Method, Encoded | None] = {}
-
-    @property
-    def width(self) -> int:
-        """In pixels."""
-        return self.box[2] - self.box[0]
-
-    @property
-    def height(self) -> int:
-        """In pixels."""
-        return self.box[3] - self.box[1]
 
     @property
     def picture(self) -> bool:
@@ -209,6 +211,8 @@ class Picture:
         """The work of packing it so."""
         return EncodeJob(method, self.width, self.height, self.alpha, self.pixels)
 
-    def packed(self, method: Method, result: Encoded | AiospiceError) -> None:
+    def packed(self, method: Method, result: Encoded | AiospiceError) -> Encoded:
         """The work is done; where a library is missing the pixels go as they are."""
-        self.forms[method] = result if isinstance(result, Encoded) else Encoded(RAW, self.pixels)
+        form = result if isinstance(result, Encoded) else Encoded(RAW, self.pixels)
+        self.forms[method] = form
+        return form

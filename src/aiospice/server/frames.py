@@ -20,7 +20,7 @@ from aiospice.errors import LocalError
 from aiospice.server import compare, shots
 from aiospice.server.compare import TILE
 from aiospice.server.encode import Picture
-from aiospice.server.moves import LEAST_PIXELS, find_move, rectangles
+from aiospice.server.moves import LEAST_PIXELS, changed, find_move, rectangles
 from aiospice.server.operations import (
     Change,
     Copy,
@@ -31,7 +31,14 @@ from aiospice.server.operations import (
     Operation,
 )
 from aiospice.server.region import Box, intersect, size
-from aiospice.server.surface import Surface, check_surface, copy_rows, fill_rows, strips
+from aiospice.server.surface import (
+    STRIP_PIXELS,
+    Surface,
+    check_surface,
+    copy_rows,
+    fill_rows,
+    strips,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -361,11 +368,13 @@ class Display:
             self.videos = None
         changed = resized or self._heads_changed
         self._heads_changed = False
-        wanted = not resized and any(held.in_step(now) for held in self.helds)
-        if self.videos is None and any(held.streams.wanted for held in self.helds):
-            from aiospice.server.videos import Videos
+        wanted = False
+        for held in self.helds:
+            wanted = wanted or (not resized and held.in_step(now))
+            if self.videos is None and held.streams.wanted:
+                from aiospice.server.videos import Videos
 
-            self.videos = Videos(self.surfaces[0], now)
+                self.videos = Videos(self.surfaces[0], now)
         operations = self._operations(now, wanted)
         if self.videos is not None:
             self._film(self.videos, operations, now)
@@ -410,7 +419,7 @@ class Display:
         if found is None:
             if sum(size(box) for _, box in self._shots) > 1 << 21:
                 self._shots.clear()
-            found = self._shots[key] = self._image(surface, box, publish=False)
+            found = self._shots[key] = self._image(surface, box, None)
         return found
 
     def one_colour(self, surface: Surface, box: Box) -> Fill | None:
@@ -421,11 +430,13 @@ class Display:
 
     def _operations(self, now: float, wanted: bool) -> list[Operation]:
         operations: list[Operation] = []
-        hints, self._hints = self._hints, []
-        for hint in hints:
-            self._try(hint, operations, now, wanted)
+        if self._hints:
+            hints, self._hints = self._hints, []
+            for hint in hints:
+                self._try(hint, operations, now, wanted)
         for surface in self.surfaces.values():
-            self._compare(surface, operations, now, wanted)
+            if surface.damage:
+                self._compare(surface, operations, now, wanted)
         return operations
 
     def _try(self, hint: Operation, operations: list[Operation], now: float, wanted: bool) -> None:
@@ -469,62 +480,67 @@ class Display:
         if surface.fresh:
             surface.fresh = False
             surface.accept(surface.whole)
-            self._paint(surface, surface.whole, operations, wanted)
+            self._paint(surface, surface.whole, operations, wanted, surface.words())
             return
-        grid, columns = self._differences(surface, damage)
+        if self.videos is not None and surface.id == 0:
+            self._compare_filmed(self.videos, surface, damage, operations, now, wanted)
+            return
+        old, new = surface.words()
+        for box in changed(old, new, surface.width, damage, surface.mask, surface.whole):
+            self._settle(surface, box, operations, wanted, 2, (old, new))
+
+    def _compare_filmed(
+        self,
+        videos: Videos,
+        surface: Surface,
+        damage: list[Box],
+        operations: list[Operation],
+        now: float,
+        wanted: bool,
+    ) -> None:
+        """`_compare` for a screen with videos, which see to what changes where they are."""
+        old, new = surface.words()
+        width, mask = surface.width, surface.mask
+        columns = -(-width // TILE)
+        grid = bytearray(columns * -(-surface.height // TILE))
+        for box in damage:
+            compare.mark(old, new, width, *box, mask, grid)
         if 1 not in grid:
             return
-        screen = self.videos if surface.id == 0 else None
-        if screen is not None:
-            screen.seen(grid, now)
+        videos.seen(grid, now)
         for tiles in rectangles(grid, columns):
-            box = intersect(_scaled(tiles), surface.whole)
-            boxes = [] if box is None else [box]
-            if screen is not None and box is not None:
-                boxes = self._filmed(screen, surface, box, now)
-            for box in boxes:
-                self._settle(surface, box, operations, wanted, 2)
-
-    def _filmed(self, videos: Videos, surface: Surface, box: Box, now: float) -> list[Box]:
-        """What of a box that has changed isn't sent by videos."""
-        old, new = surface.words()
-        tight = compare.tighten(old, new, surface.width, *box, surface.mask)
-        if tight is None:
-            return []
-        outer, inner = videos.outside(tight, now)
-        for part in inner:
-            surface.accept(part)
-        return outer
-
-    def _differences(self, surface: Surface, boxes: list[Box]) -> tuple[bytearray, int]:
-        """A byte a tile, 1 where something differs, and the tiles in a row."""
-        columns = -(-surface.width // TILE)
-        grid = bytearray(columns * -(-surface.height // TILE))
-        old, new = surface.words()
-        for box in boxes:
-            compare.mark(old, new, surface.width, *box, surface.mask, grid)
-        return grid, columns
+            found = intersect(_scaled(tiles), surface.whole)
+            tight = None if found is None else compare.tighten(old, new, width, *found, mask)
+            if tight is None:
+                continue
+            outer, inner = videos.outside(tight, now)
+            for part in inner:
+                surface.accept(part)
+            for part in outer:
+                left = compare.tighten(old, new, width, *part, mask)
+                if left is not None:
+                    self._settle(surface, left, operations, wanted, 2, (old, new))
 
     def _settle(
-        self, surface: Surface, box: Box, operations: list[Operation], wanted: bool, moves: int
+        self,
+        surface: Surface,
+        box: Box,
+        operations: list[Operation],
+        wanted: bool,
+        moves: int,
+        words: tuple[memoryview, memoryview],
     ) -> None:
-        """Make operations of what differs in a box."""
-        old, new = surface.words()
-        tight = compare.tighten(old, new, surface.width, *box, surface.mask)
-        if tight is None:
-            return
-        if moves and size(tight) >= LEAST_PIXELS and self._search(surface, tight):
-            move = find_move(old, new, surface.width, tight, surface.mask)
-            self._searched(surface, tight, move is not None)
+        """Make operations of what differs in a box, which is as small as can be."""
+        old, new = words
+        if moves and size(box) >= LEAST_PIXELS and self._search(surface, box):
+            move = find_move(old, new, surface.width, box, surface.mask)
+            self._searched(surface, box, move is not None)
             if move is not None:
-                self._moved(surface, Copy(surface.id, *move), operations)
-                grid, columns = self._differences(surface, [tight])
-                for tiles in rectangles(grid, columns):
-                    part = intersect(_scaled(tiles), tight)
-                    if part is not None:
-                        self._settle(surface, part, operations, wanted, moves - 1)
+                self._moved(surface, Copy(surface.id, *move[:3]), operations)
+                for part in changed(old, new, surface.width, move.rest, surface.mask, box):
+                    self._settle(surface, part, operations, wanted, moves - 1, words)
                 return
-        self._paint(surface, tight, operations, wanted)
+        self._paint(surface, box, operations, wanted, words)
 
     def _search(self, surface: Surface, box: Box) -> bool:
         """Whether it is worth while to look for what has moved."""
@@ -550,28 +566,39 @@ class Display:
         )  # fmt: skip
         operations.append(copy)
 
-    def _paint(self, surface: Surface, box: Box, operations: list[Operation], wanted: bool) -> None:
+    def _paint(
+        self,
+        surface: Surface,
+        box: Box,
+        operations: list[Operation],
+        wanted: bool,
+        words: tuple[memoryview, memoryview],
+    ) -> None:
         """Publish the pixels of a box."""
         if not wanted:
             surface.accept(box)
             operations.append(Change(surface.id, box))
             return
-        _, new = surface.words()
+        if size(box) <= STRIP_PIXELS:
+            operations.append(self._image(surface, box, words))
+            return
+        _, new = words
         colour = compare.solid(new, surface.width, *box, surface.mask)
         if colour >= 0:
             surface.accept(box)
             operations.append(Fill(surface.id, box, colour))
         else:
-            operations += [self._image(surface, strip, publish=True) for strip in strips(box)]
+            operations += [self._image(surface, strip, words) for strip in strips(box)]
 
-    def _image(self, surface: Surface, box: Box, *, publish: bool) -> Fill | Picture:
-        """The pixels of a box as an operation: those that are published, or will be by this."""
-        old, new = surface.words()
-        if publish:
-            found = shots.grab(new, old, surface.width, *box, surface.mask)
+    def _image(
+        self, surface: Surface, box: Box, words: tuple[memoryview, memoryview] | None
+    ) -> Fill | Picture:
+        """The pixels of a box as an operation: published by this, or already without ``words``."""
+        if words is not None:
+            pixels, id, colour = shots.grab(words[1], words[0], surface.width, *box, surface.mask)
         else:
-            found = shots.grab(old, None, surface.width, *box, surface.mask)
-        pixels, id, colour = found
+            old, _ = surface.words()
+            pixels, id, colour = shots.grab(old, None, surface.width, *box, surface.mask)
         if colour >= 0:
             return Fill(surface.id, box, colour)
         return Picture(surface.id, box, pixels, surface.alpha, id ^ surface.alpha)

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiospice.channels.server.base import ServerPhase
 from aiospice.channels.server.display import DisplayReady, DisplayReported
-from aiospice.server import pack
+from aiospice.server.atonce import send_at_once
 from aiospice.server.choose import GLZ, ZLIB_GLZ, Wish, choose
 from aiospice.server.curtain import Curtain, creation
 from aiospice.server.encode import (
@@ -58,7 +58,6 @@ from aiospice.server.sending import Sending
 from aiospice.server.streams import Streams
 from aiospice.server.surface import strips
 from aiospice.wire import display as messages
-from aiospice.wire import draw
 from aiospice.wire.caps import DisplayCap
 
 if TYPE_CHECKING:
@@ -183,7 +182,9 @@ class Held(Sending):
 
     def jobs(self) -> list[tuple[int, EncodeJob | VideoJob]]:
         """What is to be packed elsewhere, each once: a number for `computed`, and the job."""
-        jobs, self._new_jobs = self._new_jobs, []
+        jobs = self._new_jobs
+        if jobs:
+            self._new_jobs = []
         return jobs
 
     def computed(self, id: int, result: Any, now: float) -> None:
@@ -247,7 +248,7 @@ class Held(Sending):
         """Whether the client can follow what happens now."""
         if not self.started or self._state_due or not self._room():
             return False
-        return self._queued_pixels() < LINE_PIXELS
+        return not self.queue or self._queued_pixels() < LINE_PIXELS
 
     def resized(self, now: float) -> None:
         """The screen has another size: all that was to be drawn on it is void."""
@@ -282,6 +283,9 @@ class Held(Sending):
             return
         self._now = now
         if self.in_step(now):
+            if self._idle():
+                self._inline = _INLINE
+                operations = operations[send_at_once(self, operations) :]
             room = LINE_PIXELS - self._queued_pixels()
             for operation in operations:
                 room -= self._follow(operation, room)
@@ -289,7 +293,8 @@ class Held(Sending):
             self._collapse()
             for operation in operations:
                 self._miss(operation)
-        self.streams.follow()
+        if self.streams.playing or self.display.videos is not None:
+            self.streams.follow()
         if self._heads_told != self.display.heads_version:
             self._state_due = True
         self.pump(now)
@@ -393,13 +398,18 @@ class Held(Sending):
 
     def _room(self) -> bool:
         """Whether the client and its socket can take more."""
-        channel = self.channel
-        return (
-            not channel.blocked
-            and channel.queued_bytes <= QUEUE_BYTES
-            and not self.line.full
-            and channel.phase is ServerPhase.OPEN
-        )
+        channel, line = self.channel, self.line
+        if channel.queued_bytes > QUEUE_BYTES or channel.phase is not ServerPhase.OPEN:
+            return False
+        window = channel.ack_window  # as `blocked` and `full` say: it is asked often
+        if window and channel.unacked >= 2 * window:
+            return False
+        return line.left - line.arrived <= line.budget
+
+    @property
+    def at_rest(self) -> bool:
+        """`pump` would do nothing, and there is nothing to be fetched."""
+        return not (self.channel.answered or self._new_jobs) and self.started and self._idle()
 
     def pump(self, now: float) -> None:
         """Send what may be sent now."""
@@ -407,9 +417,10 @@ class Held(Sending):
             return
         self._now = now
         channel, line = self.channel, self.line
-        for number, at in channel.answered:
-            line.answered(number, at)
-        channel.answered.clear()
+        if channel.answered:
+            for number, at in channel.answered:
+                line.answered(number, at)
+            channel.answered.clear()
         line.sent(channel, now)
         self._inline = _INLINE
         self._hurry = False
@@ -425,7 +436,10 @@ class Held(Sending):
             return False
         if self.streams.playing or self.display.videos is not None:
             return False
-        return not any(plane.dirty or plane.lossy for plane in self.planes.values())
+        for plane in self.planes.values():  # noqa: SIM110 - this is asked several times a frame
+            if plane.dirty or plane.lossy:
+                return False
+        return True
 
     def _step(self) -> bool:
         """Send one thing; False when there is nothing that can be sent."""
@@ -548,13 +562,13 @@ class Held(Sending):
             return True
         if self.images.has(self._key(picture)):
             return False
-        method = self._method(item, picture)
+        method = self._method(picture, exact=item.exact)
         if method.type in (GLZ, ZLIB_GLZ) or self._at_once(picture, method):
             return False
         self._begin_packing(item, picture, method)
         return True
 
-    def _method(self, item: Item, picture: Picture) -> Method:
+    def _method(self, picture: Picture, *, exact: bool) -> Method:
         can_glz = self.caches.glz(self.display.id, picture.size)
         asked = (self.channel.compression, self.thin, can_glz)
         if self._asked != asked:
@@ -565,7 +579,7 @@ class Held(Sending):
                 self.channel.can(DisplayCap.LZ4_COMPRESSION),
                 *asked[1:],
             )
-        exact = item.exact or picture.surface != 0  # what is drawn from later is never rough
+        exact = exact or picture.surface != 0  # what is drawn from later is never rough
         return choose(picture, self._wish, self.line.rate, exact=exact)
 
     def _begin_packing(self, item: Item, picture: Picture, method: Method) -> None:
@@ -586,10 +600,9 @@ class Held(Sending):
         """Whether an image is better packed in this turn than in a thread."""
         return self._inline > 0 and is_light(method, picture.size)
 
-    def _packed_now(self, picture: Picture, method: Method) -> Encoded | None:
+    def _packed_now(self, picture: Picture, method: Method) -> Encoded:
         self._inline -= cost(method, picture.size)
-        picture.packed(method, picture.job(method).run())
-        return picture.forms[method]
+        return picture.packed(method, picture.job(method).run())
 
     def _pack(self, picture: Picture, method: Method) -> None:
         if method not in picture.forms:
@@ -627,31 +640,34 @@ class Held(Sending):
         key = self._key(picture)
         plane = self.planes.get(picture.surface)
         if item.method is None and self.images.use(key):
-            body = pack.draw_cached(self._on(picture.surface), picture.box, key)
-            self.channel.send_body(draw.DrawCopy.number, body)
+            self._send_kept(picture, key)
             if plane is not None:
                 plane.sharpen(picture.box)
             return True
-        method = item.method or self._method(item, picture)
+        method = item.method or self._method(picture, exact=item.exact)
         if method.type in (GLZ, ZLIB_GLZ):
             if not self._spend(picture, method):
                 return False
             self._send_glz(picture, method)
-            found = Encoded(method.type, b"")
-        else:
-            form = self._form(item, picture, method)
-            if form is None:
-                return False
-            found = form
-            self._send_image(picture, key, found)
-        if plane is not None:
-            if found.type == JPEG:
-                plane.blur(picture.box)
-                if self._refine_at is None:
-                    self._refine_at = self._now + _REFINE
-            else:
+            if plane is not None:
                 plane.sharpen(picture.box)
+            return True
+        form = self._form(item, picture, method)
+        if form is None:
+            return False
+        self._send_image(picture, key, form)
+        if plane is not None:
+            self._shown_as(picture, plane, form)
         return True
+
+    def _shown_as(self, picture: Picture, plane: Plane, form: Encoded) -> None:
+        """An image was sent: it is exact, or will have to be made so."""
+        if form.type == JPEG:
+            plane.blur(picture.box)
+            if self._refine_at is None:
+                self._refine_at = self._now + _REFINE
+        else:
+            plane.sharpen(picture.box)
 
     def _spend(self, picture: Picture, method: Method) -> bool:
         """Whether an image may be packed at once, in this turn."""

@@ -12,14 +12,14 @@ from typing import NamedTuple
 
 from aiospice.server import compare
 from aiospice.server.compare import TILE
-from aiospice.server.region import Box, intersect, size
+from aiospice.server.region import Box, cut, intersect, size
 
 try:
     import cython
 except ImportError:
     from aiospice import _cython as cython
 
-__all__ = ["MAX_RECTANGLES", "Move", "find_move", "rectangles", "vote"]
+__all__ = ["MAX_RECTANGLES", "Move", "changed", "find_move", "rectangles", "vote"]
 
 #: Boxes that the changes of one surface are made into at most.
 MAX_RECTANGLES = 48
@@ -40,6 +40,34 @@ class Move(NamedTuple):
     box: Box
     dx: int
     dy: int
+    #: Where else something is different in what was looked at, or may be.
+    rest: list[Box]
+
+
+def changed(
+    old: memoryview, new: memoryview, width: int, boxes: list[Box], mask: int, limit: Box
+) -> list[Box]:
+    """Few boxes, each as small as can be, around all that differs in some boxes.
+
+    They may reach beyond these boxes by less than a tile, but not beyond ``limit``. Words, mask and
+    rows are as in `find_move`.
+    """
+    columns = -(-width // TILE)
+    grid = bytearray(columns * -(-limit[3] // TILE))
+    marks = 0
+    for box in boxes:
+        marks += compare.mark(old, new, width, *box, mask, grid)
+    if not marks:
+        return []
+    found: list[Box] = []
+    for left, top, right, bottom in rectangles(grid, columns):
+        left, top = max(TILE * left, limit[0]), max(TILE * top, limit[1])
+        right, bottom = min(TILE * right, limit[2]), min(TILE * bottom, limit[3])
+        if left < right and top < bottom:
+            tight = compare.tighten(old, new, width, left, top, right, bottom, mask)
+            if tight is not None:
+                found.append(tight)
+    return found
 
 
 def rectangles(grid: bytes | bytearray, columns: int) -> list[Box]:
@@ -147,7 +175,18 @@ def find_move(old: memoryview, new: memoryview, width: int, box: Box, mask: int)
     columns = -(-(target[2] - target[0]) // TILE)
     grid = bytearray(columns * -(-(target[3] - target[1]) // TILE))
     compare.moved(old, new, width, *target, dx, dy, mask, grid)
-    if 10 * grid.count(1) > len(grid):
+    inside: list[Box] = []
+    if 10 * grid.count(1) <= len(grid):
+        for a, b, c, d in rectangles(grid, columns):
+            inside.append(
+                (
+                    target[0] + TILE * a,
+                    target[1] + TILE * b,
+                    min(target[2], target[0] + TILE * c),
+                    min(target[3], target[1] + TILE * d),
+                )
+            )
+    else:
         found = _largest(grid, columns)
         target = (
             target[0] + TILE * found[0],
@@ -157,7 +196,7 @@ def find_move(old: memoryview, new: memoryview, width: int, box: Box, mask: int)
         )
     if size(target) < max(LEAST_PIXELS // 2, size(box) // 8):
         return None
-    return Move(target, dx, dy)
+    return Move(target, dx, dy, cut([box], target) + inside)
 
 
 def _upwards(

@@ -25,6 +25,7 @@ __all__ = ["Sending"]
 #: Images that are worth keeping, in pixels; drawings up to a size are kept at once, everything
 #: else when it comes the second time.
 _KEEP_LEAST, _KEEP_AT_ONCE = 1 << 8, 1 << 14
+_DRAW_COPY = draw.DrawCopy.number
 
 
 class Sending:
@@ -70,6 +71,11 @@ class Sending:
         """The number under which the client keeps an image."""
         return (picture.id + self.display.id * 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
 
+    def _send_kept(self, picture: Picture, key: int) -> None:
+        """Name an image that the client keeps."""
+        body = pack.draw_cached(self._on(picture.surface), picture.box, key)
+        self.channel.send_body(_DRAW_COPY, body)
+
     def _send_image(self, picture: Picture, key: int, form: Encoded) -> None:
         flags = 0
         if form.type == JPEG:  # a thin line shows what it has; spice-html5 draws these too late
@@ -83,7 +89,7 @@ class Sending:
         head = pack.draw_copy(
             on, picture.box, key, form.type, flags, form.data, alpha=picture.alpha
         )
-        self.channel.send_with(draw.DrawCopy.number, head, form.data)
+        self.channel.send_with(_DRAW_COPY, head, form.data)
 
     def _worth_keeping(self, picture: Picture, key: int) -> bool:
         if picture.size < _KEEP_LEAST or self.images.has(key) or self.caches.awaits_clearing:
@@ -116,4 +122,4 @@ class Sending:
             data,
             inflated=inflated,
         )
-        self.channel.send_with(draw.DrawCopy.number, head, data)
+        self.channel.send_with(_DRAW_COPY, head, data)

@@ -71,6 +71,8 @@ class Serving(Devices):
     """See the module's text. Mixed into the core, which has connections and time."""
 
     _wanting: dict[int, None]
+    #: Displays that are brought up to date before their clients leave, and until when at most.
+    _draining: dict[Key, float]
 
     def __init__(self, config: ServerConfig, machine: Machine) -> None:
         super().__init__(config)
@@ -283,10 +285,10 @@ class Serving(Devices):
             self._jobs[self._last_job] = (session.id, number, own)
             self._compute(self._last_job, job)
         wake = held.next_wake()
-        if wake is None:
-            self._wakes.pop((session.id, number), None)
-        else:
+        if wake is not None:
             self._wakes[session.id, number] = wake
+        elif self._wakes:
+            self._wakes.pop((session.id, number), None)
         channel = session.channels[2, number]
         if channel.wants_to_send:
             self._wants(session.connections[2, number])
@@ -321,19 +323,20 @@ class Serving(Devices):
         session = self.sessions.get(connection.client)
         if session is None:
             return
-        if channel.key[0] == 2:
-            self._pump(session, channel.key[1])
-        else:
+        if channel.key[0] != 2:
             self._fill(session, channel)
+        else:
+            held = session.helds.get(channel.key[1])
+            if held is not None and (self._draining or not held.at_rest):
+                self._pump(session, channel.key[1])
 
     def _serving_wake(self) -> float | None:
-        times = list(self._wakes.values())
+        at = self._devices_wake()
+        for wake in self._wakes.values():
+            at = wake if at is None or wake < at else at
         if self._stale and self._shows_frames():
-            times.append(self._publish_at)
-        device = self._devices_wake()
-        if device is not None:
-            times.append(device)
-        return min(times, default=None)
+            at = self._publish_at if at is None else min(at, self._publish_at)
+        return at
 
     def _wake_serving(self, now: float) -> None:
         for (client, number), at in list(self._wakes.items()):

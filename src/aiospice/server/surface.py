@@ -90,7 +90,10 @@ class Surface:
 
     def clip(self, x: int, y: int, width: int, height: int) -> Box | None:
         """The part of a rectangle that lies on the surface."""
-        return intersect((x, y, x + width, y + height), self.whole)
+        right, bottom = x + width, y + height
+        if 0 <= x < right <= self.width and 0 <= y < bottom <= self.height:
+            return (x, y, right, bottom)
+        return intersect((x, y, right, bottom), self.whole)
 
     def changed(self, box: Box | None) -> None:
         """The guest may have changed something in the box."""
@@ -104,7 +107,7 @@ class Surface:
     def look(self, box: Box) -> None:
         """Compare the box when the next frame is published, if somebody looks."""
         if self.shadow is not None:
-            self.damage = add(self.damage, box)
+            self.damage = add(self.damage, box) if self.damage else [box]
 
     @property
     def strips(self) -> int:
