@@ -94,6 +94,8 @@ class DeviceClient:
     #: Not paid for: waiting for a token since then.
     send_queue: deque[bytes] = field(default_factory=deque)
     waits_since: float | None = None
+    #: It has sent something here.
+    wrote: bool = False
     #: It broke a rule: nothing goes to it or comes from it until it is removed.
     ended: bool = False
 
@@ -349,6 +351,7 @@ class CharDevice:
 
     def _add(self, data: bytes, sender: DeviceClient) -> None:
         """Queue what has been charged."""
+        sender.wrote = True
         origin = Origin.CLIENT if sender.flow_control else Origin.SERVER
         if data:
             self._push(WriteBuffer(data, origin, sender.id))

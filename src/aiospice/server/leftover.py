@@ -75,6 +75,12 @@ class Leftover(Arriving):
         """A client begins anew here, and what it had sent to a device of the source comes late."""
         if self._scratch((client, key)) is None:
             return
+        if key in self.devices and any(
+            each.wrote for each in self.device(key).core.clients.values()
+        ):
+            # Its new session was quicker than the source: it would get behind what comes now.
+            self._events.append(LateLost(client=client, channel=channel_name(*key)))
+            return
         self._parting[client, key] = self._now + LATE_END_SECONDS
         if key not in self.devices:
             return
