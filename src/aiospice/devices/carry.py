@@ -62,6 +62,8 @@ def lift(core: CharDevice) -> DeviceState:
     for place, buffer in enumerate(core.buffers):
         data = buffer.data if place else buffer.data[core.taken :]
         state.to_guest.append((data, buffer.origin.value, buffer.client, buffer.price))
+        if buffer.origin is Origin.CLIENT:
+            core.lifted[buffer.client] = core.lifted.get(buffer.client, 0) + buffer.price
     core.buffers.clear()
     core.taken = core.unread_bytes = 0
     state.backlog = list(core.backlog)
@@ -87,6 +89,7 @@ def take_back(core: CharDevice, id: int) -> None:
 def put_back(core: CharDevice, state: DeviceState, now: float) -> None:
     """The guest doesn't move: all is as before `lift`, and what has come since is behind it."""
     keeps = core.rules.keeps
+    core.lifted.clear()
     for data, origin, client, price in reversed(state.to_guest):
         kept = Origin(origin)
         if kept is Origin.CLIENT and client not in core.clients:  # it has left since
@@ -123,7 +126,7 @@ def lower(core: CharDevice, state: DeviceState) -> None:
 def adopted(core: CharDevice, client: DeviceClient) -> int:
     """Charge a client with what it sent before it came here; tells the tokens that it cost."""
     core._adopt(client)
-    return core.unread_price(client.id)
+    return core.unread_price(client.id) + core.lifted.get(client.id, 0)
 
 
 def freeze_client(core: CharDevice, id: int) -> handover.CharDevice:

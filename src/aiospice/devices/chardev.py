@@ -172,6 +172,8 @@ class CharDevice:
         #: Bytes of the first buffer that the guest has read.
         self.taken = 0
         self.unread_bytes = 0
+        #: What clients are charged for that has gone with the guest, by client.
+        self.lifted: dict[int, int] = {}
         #: What a client that has left wasn't handed: the next one gets it first.
         self.backlog: deque[bytes] = deque()
         #: Bytes through the device since it was made.
@@ -212,6 +214,7 @@ class CharDevice:
         self.buffers.clear()
         self.backlog.clear()
         self.taken = self.unread_bytes = 0
+        self.lifted.clear()
         self.self_tokens = self.rules.self_tokens
         self._retry_at = None
         for client in self.clients.values():
