@@ -544,7 +544,10 @@ class Arriving(Parting):
 
     def _leave(self, session: ServerSession, channel: ServerChannel) -> None:
         super()._leave(session, channel)
+        arriving = session.id in self.target.arrivals
         self.target.channel_gone(session.id, channel.key)
+        if arriving and session.id not in self.target.arrivals and session.id in self.sessions:
+            self._all_here(session)  # it was the last one that was waited for
         device = self.devices.get(channel.key)
         if device is not None:
             device.core.waiting = False
