@@ -366,8 +366,9 @@ class Arriving(Parting):
         elif isinstance(record, DisplayRecord) and isinstance(channel, DisplayServer):
             self._restore_display(session, channel, record)
         elif isinstance(record, InputsRecord) and isinstance(channel, InputsServer):
-            held = None if self.carried is None else self.carried.held.pop(session.id, None)
-            channel.thaw(record, self.machine.locks, held)
+            held = {} if self.carried is None else self.carried.held
+            channel.thaw(record, self.machine.locks, held.get(session.id))
+            held.pop(session.id, None)  # not before: of a record that can't be so it has to go up
             late = self._late_here.pop(session.id, LateInputs(()))
             channel.counts = False
             for event in channel.replay(late.messages, self._now):
