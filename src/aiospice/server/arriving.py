@@ -306,9 +306,17 @@ class Arriving(Parting):
                 found.unpark()
                 self._begin(session, found)
                 self._wants(session.connections[key])
+        self._ask_now(session)
         self._tell_target()
         for key in (MAIN, *sorted(parked)):
             self._go_on(session, key)
+
+    def _ask_now(self, session: ServerSession) -> None:
+        """The guest may be about to move on: who was still arriving is asked to follow."""
+        channel = session.channels.get(MAIN)
+        if isinstance(channel, MainServer):
+            channel.arrived()
+            self._wants(session.connections[MAIN])
 
     def _go_on(self, session: ServerSession, key: Key) -> None:
         connection = session.connections.get(key)
@@ -528,6 +536,7 @@ class Arriving(Parting):
             for number in session.helds:
                 self._wants(session.connections[2, number])
         self._agent_moves()
+        self._ask_now(session)
 
     def _touched(self, session: ServerSession, key: Key) -> None:
         """Something came on a parked channel: its client is on it, so it can begin."""

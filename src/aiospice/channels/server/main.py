@@ -112,6 +112,8 @@ class MainServer(ServerChannel):
         super().__init__(key, framing, client_caps)
         #: On a source: `MigrateBegin` or `MigrateBeginSeamless` was sent, an answer is awaited.
         self.offered: int | None = None
+        #: What is to be offered once the session, which arrives itself, is here.
+        self._to_offer: main.MigrateBegin | main.MigrateBeginSeamless | None = None
         #: On a target: the session is to arrive. What the client was told of a whole hand-over,
         #: None before it has asked.
         self.arriving = False
@@ -175,12 +177,21 @@ class MainServer(ServerChannel):
 
     def offer(self, message: main.MigrateBegin | main.MigrateBeginSeamless) -> None:
         """Have the client connect to the target: `TargetAnswered` follows."""
-        self.offered = message.number
-        self.send(message)
+        if self.phase is not ServerPhase.OPEN:
+            self._to_offer = message
+        else:
+            self.offered = message.number
+            self.send(message)
+
+    def arrived(self) -> None:
+        """The session is here, whole or anew."""
+        message, self._to_offer = self._to_offer, None
+        if message is not None:
+            self.offer(message)
 
     def withdraw(self) -> None:
         """The migration is off; an answer that is late is told so."""
-        self.offered = None
+        self.offered = self._to_offer = None
 
     def expect_record(self, more: int = 0) -> None:
         """The session arrives from another server."""
