@@ -5,15 +5,24 @@ The seeds that found them are in ``tests/test_sim.py``.
 
 from __future__ import annotations
 
-from tests.two_servers import Node, TwoServers
+from tests.two_servers import Line, Node, TwoServers
 
 from aiospice.channels.server.inputs import ButtonChanged, KeyChanged
-from aiospice.errors import RemoteProtocolError
+from aiospice.devices.carry import DeviceState, lift, lower, put_back, thaw_client
+from aiospice.devices.chardev import CharDevice
+from aiospice.devices.rules import VMC
+from aiospice.errors import ConnectError, RemoteProtocolError
+from aiospice.migration.client import MigrationStarted
+from aiospice.migration.peer import Late, LateEnd, Record
 from aiospice.migration.source import Policy
+from aiospice.migration.target import SessionArrived
 from aiospice.server.config import ServerConfig
-from aiospice.server.events import ServerChannelClosed
+from aiospice.server.events import ClientRefused, ServerChannelClosed
 from aiospice.server.guest import Host
-from aiospice.wire import vmc
+from aiospice.server.leftover import LateLost
+from aiospice.wire import handover, vmc
+
+PORT = "org.example.stream"
 
 
 def machine(host: Host) -> None:
@@ -128,3 +137,112 @@ def test_what_was_kept_and_cannot_be_read_ends_the_channel_at_once() -> None:
     world.run()
     found = [event for event in source.seen(ServerChannelClosed) if event.channel == "port:0"]
     assert [isinstance(event.error, RemoteProtocolError) for event in found] == [True]
+
+
+def with_port(host: Host) -> None:
+    """A display, a keyboard and a port."""
+    machine(host)
+    host.port(PORT).opened = True
+
+
+def test_who_connects_while_clients_of_a_guest_that_has_gone_are_yet_to_answer_is_refused() -> None:
+    world = TwoServers(machine)
+    anna = world.client()
+    anna.deaf.add(0)
+    world.prepare("source", "target")
+    world.carry("source", "target")
+    world["source"].core.complete_migration(world.now)
+    world.client()
+    assert [event.rule for event in world["source"].seen(ClientRefused)] == ["machine-moved"]
+    assert list(world["source"].core.sessions) == [anna.core.session_id]
+
+
+def test_what_comes_late_does_not_get_behind_what_the_new_session_says() -> None:
+    world = TwoServers(with_port)
+    world.linked = True
+    world.client()
+    target = world["target"]
+    world.link("source", "target")
+    device = target.core.devices[10, 0]
+    device.core.start()
+    client = device.core.add_client(9, world.now, flow_control=True)
+    device.core.client_writes(client.id, b"new")
+    target.core.peer_in(Record(7, (10, 0), b""), world.now)
+    body = vmc.ClientData(data=b"old").body()
+    target.core.peer_in(Late(7, (10, 0), vmc.ClientData.number, body), world.now)
+    target.core.peer_in(LateEnd(7, (10, 0), whole=True), world.now)
+    world.run()
+    assert device.core.waiting_bytes() == b"new"
+    assert [event.client for event in target.seen(LateLost)] == [7]
+
+
+def test_tokens_of_what_has_gone_with_the_guest_are_not_given_twice() -> None:
+    core = CharDevice("a port", VMC)
+    core.start()
+    core.attach()
+    before = DeviceState(to_guest=[(b"from before", "client", 5, 1)])
+    lower(core, before)
+    client = core.add_client(5, 0.0, flow_control=True)
+    gone = lift(core)
+    record = handover.CharDevice(
+        connected=1,
+        num_client_tokens=client.window - 1,
+        num_send_tokens=3,
+        write_num_client_tokens=0,
+        write_data=b"",
+    )
+    thaw_client(core, 5, record, 0.0)
+    assert client.tokens + client.free == client.window - 1
+    put_back(core, gone, 0.0)
+    assert client.tokens + client.free + core.unread_price(5) == client.window
+
+
+def test_what_is_held_goes_up_if_the_last_channel_that_was_waited_for_goes() -> None:
+    world = TwoServers(machine)
+    anna = world.client()
+    anna.channel(3).key_down(0x1E)
+    world.run()
+    world.prepare("source", "target")
+    world.carry("source", "target")
+    source = world["source"].core
+    number = source.sessions[anna.core.session_id].connections[3, 0].number
+    line = next(each for each in world.lines if each.number == number)
+    world.lines.remove(line)
+    source.closed(number, ConnectError("reset"), world.now)
+    anna.core.closed(line.own, ConnectError("reset"), world.now)
+    source.complete_migration(world.now)
+    world.wait(2.0)
+    assert world["target"].seen(SessionArrived)
+    assert KeyChanged(code=0x1E, pressed=False) in world["target"].seen(KeyChanged)
+
+
+def test_what_is_held_goes_up_if_the_record_of_inputs_cannot_be_so() -> None:
+    world = TwoServers(machine)
+    anna = world.client()
+    anna.channel(3).key_down(0x1E)
+    world.run()
+
+    def forge(line: Line, data: bytes) -> bytes:
+        honest, forged = (handover.InputsRecord(motion_count=count) for count in (0, 0xFFFF))
+        return data.replace(honest.encode(), forged.encode())
+
+    world.forge = forge
+    world.move("source", "target")
+    assert world["target"].seen(KeyChanged) == [KeyChanged(code=0x1E, pressed=False)]
+
+
+def test_who_is_still_arriving_is_asked_to_follow_the_next_move() -> None:
+    world = TwoServers(machine)
+    anna = world.client()
+    world.prepare("source", "target")
+    anna.deaf.add(1)
+    world.carry("source", "target")
+    world["source"].core.complete_migration(world.now)
+    world.run()
+    target = world["target"].core
+    assert target.target.arrivals
+    target.prepare_migration("source", 5900, now=world.now)
+    anna.deaf.clear()
+    world.wait(2.0)
+    assert not target.target.arrivals
+    assert len(anna.seen(MigrationStarted)) == 2
