@@ -50,9 +50,12 @@ fuzz-harnesses: venv
 	$(BIN)/python fuzz/run.py screen $(FUZZ_SECONDS) $(FUZZ_SEED)
 	$(BIN)/python fuzz/run.py agent $(FUZZ_SECONDS) $(FUZZ_SEED)
 
-# The long runs: hours, not minutes.
+# The long runs: hours, not minutes. Seeds that soak.jsonl has aren't played again.
+SOAK_SEEDS ?= 100000
 soak: venv
 	$(BIN)/python -m pytest --timeout=0 -m soak $(ARGS)
+	$(BIN)/aiospice lab --seeds $(SOAK_SEEDS) --first 100000 --no-costs --log soak.jsonl
+	$(BIN)/aiospice lab --summary soak.jsonl
 
 # Mistakes that are put into the cores: the simulator has to find each.
 mutants: venv

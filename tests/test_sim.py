@@ -79,6 +79,106 @@ FOUND = {
             Fault("dead", "client0-right", anchor="freeze", delay=2.1318433016492357),
         ),
     ),
+    "who took over while a guest had gone stayed without one": Scenario(
+        seed=107521,
+        policy="carry",
+        latency=0.05,
+        to_guest=4000,
+        to_client=0,
+        draws=False,
+        tick=0.03,
+        lulls=True,
+        after=0.0,
+        moves=(
+            Move(gap=0.1330136786941042, patience=0.3, carries=0.0, order=0.0005),
+            Move(gap=0.0973208227994121, patience=0.0, carries=0.002, order=0.0),
+            Move(gap=0.036843321965100484, patience=10.5, carries=0.03, order=0.02),
+        ),
+        faults=(Fault("forge", "client0", anchor="complete", amount=0.19),),
+    ),
+    "what came late got behind what the new session had said": Scenario(
+        seed=117717,
+        policy="carry-early",
+        latency=0.0005,
+        to_client=0,
+        draws=False,
+        keys=False,
+        link=True,
+        lulls=True,
+        after=0.0,
+        moves=(Move(gap=0.09118536290995453, patience=10.5, carries=0.0, order=0.02),),
+        faults=(Fault("stop", "left", amount=20.0),),
+    ),
+    "tokens of what had gone with the guest were given twice": Scenario(
+        seed=100290,
+        policy="carry-early",
+        latency=0.2,
+        jitter=0.2,
+        to_guest=200000,
+        to_client=0,
+        draws=False,
+        keys=False,
+        tick=0.12,
+        lulls=True,
+        after=0.0,
+        moves=(
+            Move(gap=0.09406534678744928, patience=0.3, carries=0.5, order=0.0005),
+            Move(gap=0.041151910346828566, patience=0.3, carries=0.03, order=0.02),
+        ),
+    ),
+    "what was held stayed down where the last channel that was waited for went": Scenario(
+        seed=111563,
+        policy="hold",
+        clients=2,
+        latency=0.005,
+        jitter=0.015,
+        to_guest=0,
+        to_client=0,
+        draws=False,
+        lulls=True,
+        after=0.0,
+        moves=(
+            Move(gap=0.0769215556960307, patience=10.5, carries=0.002, order=0.0005),
+            Move(gap=0.11026541762572316, patience=0.3, carries=0.5, order=0.02),
+        ),
+        faults=(Fault("reset-one", "client1-right", move=1, anchor="thaw", amount=0.05),),
+    ),
+    "what was held stayed down where the record of inputs couldn't be so": Scenario(
+        seed=111375,
+        policy="carry",
+        latency=0.1,
+        jitter=0.010000000000000002,
+        to_guest=4000,
+        to_client=4000,
+        file=1,
+        slow_client=0.15,
+        slow_guest=0.15,
+        tick=0.033,
+        lulls=True,
+        after=0.0,
+        moves=(Move(gap=0.17842792568223242, patience=10.5, carries=0.002, order=0.02),),
+        faults=(
+            Fault("forge", "client0", anchor="complete", delay=0.18, amount=0.12),
+            Fault("deaf", "client0", anchor="freeze", amount=0.05),
+        ),
+    ),
+    "who was still arriving wasn't asked to follow the next move": Scenario(
+        seed=112752,
+        policy="carry-early",
+        latency=0.1,
+        jitter=0.1,
+        to_guest=200000,
+        to_client=0,
+        keys=False,
+        tokens=False,
+        tick=0.06,
+        lulls=True,
+        after=0.0,
+        moves=(
+            Move(gap=0.06774478893471571, patience=10.5, carries=0.03, order=0.0005),
+            Move(gap=0.025459177348977784, patience=10.5, carries=0.03, order=0.02),
+        ),
+    ),
 }
 
 
@@ -313,7 +413,9 @@ def test_a_mistake_still_has_its_place(name: str) -> None:
     assert path.read_text(encoding="utf-8").count(mutant.old) == 1
 
 
-@pytest.mark.parametrize("name", ["a-mark-behind-the-queue", "a-record-put-in-twice"])
+@pytest.mark.parametrize(
+    "name", ["a-mark-behind-the-queue", "a-record-put-in-twice", "what-is-held-down-forgotten"]
+)
 def test_mistakes_in_the_cores_are_found(name: str) -> None:
     """Some of them; all by ``make mutants``."""
     number, what = found_after(name, 60)

@@ -246,3 +246,20 @@ def test_who_is_still_arriving_is_asked_to_follow_the_next_move() -> None:
     world.wait(2.0)
     assert not target.target.arrivals
     assert len(anna.seen(MigrationStarted)) == 2
+
+
+def test_what_is_held_goes_up_if_nobody_tells_what_was_typed_meanwhile() -> None:
+    world = TwoServers(machine)
+    anna = world.client()
+    anna.channel(3).key_down(0x1E)
+    world.run()
+
+    def meanwhile() -> None:
+        anna.channel(3).key_up(0x1E)
+        world.run()
+
+    world.prepare("source", "target")
+    world.carry("source", "target", meanwhile)
+    world["source"].core.complete_migration(world.now)
+    world.wait(2.0)  # and the source is dead
+    assert world["target"].seen(KeyChanged) == [KeyChanged(code=0x1E, pressed=False)]

@@ -569,6 +569,11 @@ class Arriving(Parting):
             self._late_here.setdefault(number, LateInputs(()))
         self._late_told = self._late_told or bool(late)
         self._inputs_go_on(late)
+        for number in late:  # nor what has gone up meanwhile
+            session = self.sessions.get(number)
+            channel = session.channels.get((3, 0)) if session is not None else None
+            if isinstance(channel, InputsServer):
+                self._events += channel.release_all()
 
     # -- time --------------------------------------------------------------------------------------
 

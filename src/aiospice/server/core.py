@@ -233,7 +233,8 @@ class ServerCore(Linked, Links):
         if asked.channel_type == ChannelType.MAIN:
             if asked.connection_id and not self._arrival_judged(asked):
                 return LinkCode.BAD_CONNECTION_ID, "session-not-expected"
-            if self.source.moved or self.source.wanted:
+            takes_over = self.config.on_second_client == "takeover"
+            if self.source.moved or (self.source.wanted and takes_over):
                 return LinkCode.ERROR, "machine-moved"
             if asked.channel_id:
                 return LinkCode.CHANNEL_NOT_AVAILABLE, "no-such-channel"

@@ -109,7 +109,8 @@ class PeerLine:
         clock.at(at, self._hung_up, target, then)
 
     def _hung_up(self, target: ServerProcess, then: Callable[[], None]) -> None:
-        if target.stopped and not target.dead:
+        unread = self.up and bool(self._waiting[target.name])
+        if (target.stopped or unread) and not target.dead:
             self.world.clock.after(AGAIN, self._hung_up, target, then)
             return
         self.up = False

@@ -10,6 +10,8 @@ __all__ = ["LONGEST", "Follower", "stream"]
 
 #: Bytes that the stream has at most.
 LONGEST = 4 << 20
+#: So many bytes tell where they belong.
+SURE = 15
 _made: list[bytes] = []
 
 
@@ -30,6 +32,8 @@ class Follower:
     at: int = 0
     #: Places from which something was missing, and how much.
     gaps: list[tuple[int, int]] = field(default_factory=list)
+    #: What came behind a gap, too little to tell where it belongs.
+    short: bytes = b""
 
     @property
     def missed(self) -> int:
@@ -38,6 +42,7 @@ class Follower:
 
     def take(self, data: bytes) -> str:
         """The next bytes; gives what is wrong with them, "" if nothing or only a gap before."""
+        data, self.short = self.short + data, b""
         if data == stream(self.at, len(data)):
             self.at += len(data)
             return ""
@@ -45,6 +50,9 @@ class Follower:
         self.at += same
         data = data[same:]
         found = _place(data)
+        if found is None and len(data) < SURE:
+            self.short = data
+            return ""
         if found is None:
             return f"{len(data)} bytes that aren't of the stream, where byte {self.at} should be"
         if found < self.at:
