@@ -139,7 +139,9 @@ class ServerShell:
             for effect in core.effects():
                 self._do(effect)
         for number in core.wanting():
-            self._pump_number(number)
+            wire = self._wires.get(number)
+            if wire is not None:
+                self._pump(wire)
         if core._events or self._events:
             self._events.put(core.events())
             self._events.deliver()
@@ -211,11 +213,6 @@ class ServerShell:
         self.core.ticket_key(number, key, self.now())
         self.turn()
         return True
-
-    def _pump_number(self, number: int) -> None:
-        wire = self._wires.get(number)
-        if wire is not None:
-            self._pump(wire)
 
     def _pump(self, wire: _Wire) -> None:
         """Give the socket one message at a time, as long as the kernel takes it whole.

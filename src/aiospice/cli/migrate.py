@@ -52,7 +52,7 @@ def arguments(verb: str, parser: ArgumentParser) -> None:
         default=0.5,
         help="hold: clients may take to stop sending (0.5)",
     )
-    parser.add_argument("--trace", metavar="FILE", help="write a Chrome trace (for Perfetto)")
+    parser.add_argument("--trace", metavar="FILE", help="write a Chrome trace (Trace Event JSON)")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     parser.add_argument("-v", dest="verbose", action="count", default=0, help="tell more")
 

@@ -40,7 +40,7 @@ def arguments(verb: str, parser: ArgumentParser) -> None:
     parser.add_argument(
         "--until-migrated", metavar="N", type=int, default=0, help="end after N migrations"
     )
-    parser.add_argument("--trace", metavar="FILE", help="write a Chrome trace (for Perfetto)")
+    parser.add_argument("--trace", metavar="FILE", help="write a Chrome trace (Trace Event JSON)")
 
 
 class _Sums:

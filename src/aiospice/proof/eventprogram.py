@@ -7,7 +7,7 @@ import contextlib
 import json
 import os
 import tempfile
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from aiospice.errors import SessionLost, SpiceTimeout
 
@@ -47,9 +47,6 @@ class EventProgram:
             limit=1 << 26,  # a line that carries a large clipboard
         )
         self._reader = asyncio.create_task(self._read())
-
-    async def __aenter__(self) -> Self:
-        raise NotImplementedError
 
     async def __aexit__(self, *_: object) -> None:
         await self.kill()

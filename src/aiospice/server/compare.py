@@ -110,15 +110,15 @@ def _alike(one, at, other, to, count, mask):
     at=cython.Py_ssize_t,
     mask=cython.uint,
     z=cython.Py_ssize_t,
-    differs=cython.uint,
+    bits=cython.uint,
 )
 @cython.returns(cython.bint)
-def _tile_alike(one, at, other, mask):
-    """`_alike` for the whole row of a tile at the same place: a loop that the compiler unrolls."""
-    differs = 0
-    for z in range(16):
-        differs |= one[at + z] ^ other[at + z]
-    return (differs & mask) == 0
+def _differs(one, other, at, mask):
+    """Whether 16 pixels from ``at`` on are others: a loop that the compiler unrolls."""
+    bits = 0
+    for z in range(at, at + 16):
+        bits |= one[z] ^ other[z]
+    return (bits & mask) != 0
 
 
 @cython.locals(
@@ -175,7 +175,7 @@ def mark(old, new, width, left, top, right, bottom, mask, grid):
                     end = right
                 if not marks[tile]:
                     if end - x == 16:
-                        alike = _tile_alike(one, row + x, other, mask)
+                        alike = not _differs(one, other, row + x, mask)
                     else:
                         alike = _alike(one, row + x, other, row + x, end - x, mask)
                     if alike:
@@ -385,26 +385,6 @@ def trace(old, new, width, left, top, right, bottom, mask, places, hits, slots):
                 x += across
     found = _search(one, width, left, top, right, bottom, mask, table, keys, result, anchors)
     return anchors, found
-
-
-@cython.cfunc
-@cython.inline
-@cython.nogil
-@cython.exceptval(check=False)
-@cython.locals(
-    one="const unsigned int[::1]",
-    other="const unsigned int[::1]",
-    at=cython.Py_ssize_t,
-    mask=cython.uint,
-    z=cython.Py_ssize_t,
-    bits=cython.uint,
-)
-@cython.returns(cython.bint)
-def _differs(one, other, at, mask):
-    bits = 0
-    for z in range(at, at + 16):
-        bits |= one[z] ^ other[z]
-    return (bits & mask) != 0
 
 
 @cython.cfunc
