@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.canvas_cases import KINDS, Surface, case
 from tests.test_screen import NO_MASK, base, rect
@@ -33,6 +33,9 @@ from aiospice.wire.shapes import Clip, Point, Point16, PointFix, Rect, Transform
 
 FAR = st.sampled_from((-(1 << 31), (1 << 31) - 1, -40000, 40000, -1, 0, 1, 7))
 NUMBERS = st.integers(0, 1 << 40)
+#: What clears fourth bytes that mean nothing wherever it might have drawn: upstream's
+#: ``clear_dest_alpha`` (``sw_canvas.c``) heeds no clip.
+_CLEARS = ("text", "alpha_blend")
 EVERYWHERE = st.builds(Rect, left=FAR, top=FAR, right=FAR, bottom=FAR)
 
 
@@ -67,6 +70,7 @@ def allowed(message: Any, x: int, y: int) -> bool:
 
 @pytest.mark.parametrize("kind", KINDS)
 @given(number=NUMBERS)
+@example(number=31030104)  # a text whose glyphs reach over its box
 @settings(max_examples=25)
 def test_only_what_box_and_clip_let_through_changes(kind: str, number: int) -> None:
     surfaces, message = case(kind, number)
@@ -76,7 +80,10 @@ def test_only_what_box_and_clip_let_through_changes(kind: str, number: int) -> N
     after, size = bytes(screen.surfaces[0].data), BYTES[format]
     for at in range(width * height):
         if not allowed(message, at % width, at // width):
-            assert after[at * size : at * size + size] == before[at * size : at * size + size]
+            now, was = (data[at * size : at * size + size] for data in (after, before))
+            if kind in _CLEARS and format == XRGB and now[3] == 0:
+                was = was[:3] + b"\0"
+            assert now == was
     for id, _, _, _, data in surfaces[1:]:
         assert bytes(screen.surfaces[id].data) == data
 
