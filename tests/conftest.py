@@ -7,6 +7,7 @@ the run says so. With ``PEERS=1`` in the environment (as in CI) it fails instead
 from __future__ import annotations
 
 import os
+import signal
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,9 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 settings.load_profile("default")
+
+# Who runs the tests in the background may have had Ctrl-C ignored, and programs would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _left_out: dict[str, str] = {}
 
