@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import pickle
 from enum import Enum
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from tests.two_servers import Line, Node, TwoServers, WorldClient
 
@@ -25,6 +25,7 @@ from aiospice.client.session import SessionEnded, SessionPhase
 from aiospice.errors import AiospiceError, ConnectError, LocalError
 from aiospice.migration.client import MigrationFinished, MigrationPhase
 from aiospice.migration.source import Policy, SourcePhase
+from aiospice.server.config import ServerConfig
 from aiospice.server.events import ClientDisconnected
 from aiospice.server.guest import Host
 from aiospice.wire.caps import MainCap
@@ -115,6 +116,13 @@ POLICIES = tuple(Way(policy.value, policy) for policy in Policy)
 _OWN_STEPS = {
     "direct": ("migrate", "mark", "close"),
     "hold": ("hold", "held", "thaw", "migrate", "close"),
+    "replay": ("thaw", "migrate", "close"),
+    "ack": ("migrate",),
+}
+#: What servers have clients keep copies of.
+KEEPS: dict[Policy, Literal["none", "tokens", "acks"]] = {
+    Policy.REPLAY: "tokens",
+    Policy.ACK: "acks",
 }
 CHANNELS = {1: "main", 2: "display", 3: "inputs", 4: "cursor", 10: "port"}
 
@@ -135,7 +143,7 @@ def faults(way: Way) -> Iterator[Fault]:
             early = kind == 2 and step in ("migrate", "data", "record")
             if way.policy is Policy.CARRY_EARLY and not early:
                 continue
-            if way.policy is Policy.CARRY and step in ("hold", "held"):
+            if way.policy is not Policy.HOLD and step in ("hold", "held"):
                 continue
             if step not in _OWN_STEPS.get(way.value, STEPS):
                 continue  # what comes before is the same, and no client carries records
@@ -167,7 +175,8 @@ class FaultyWorld(TwoServers):
     """See the module's text."""
 
     def __init__(self, fault: Fault | None, way: Way = POLICIES[0], **options: Any) -> None:
-        super().__init__(machine, freezes=False, **options)
+        keep = KEEPS.get(way.policy, "none")
+        super().__init__(machine, freezes=False, config=ServerConfig(keep=keep), **options)
         self.policy = way.policy
         self.ours = way.ours
         self.fault = fault

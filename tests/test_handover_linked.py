@@ -31,8 +31,10 @@ from aiospice.migration.link_source import (
 )
 from aiospice.migration.link_target import GuestDropped, TargetDo
 from aiospice.migration.peer import LateEnd
+from aiospice.migration.source import Policy
 from aiospice.proof.certificates import Certificates, make_certificates
 from aiospice.server.guest import Guest, Host
+from aiospice.server.replaying import NotReplayed
 
 
 @contextlib.asynccontextmanager
@@ -54,12 +56,12 @@ async def moved(source: Server, target: Path | str, **options: Any) -> HandoverF
     return seen(source, HandoverFinished)[-1]
 
 
-@pytest.mark.parametrize("policy", ["carry", "carry-early", "direct", "hold"])
+@pytest.mark.parametrize("policy", [each.value for each in Policy])
 async def test_a_guest_moves_back_and_forth_over_the_control_sockets(
     policy: str, tmp_path: Path
 ) -> None:
     async with (
-        two(tmp_path, password="secret") as (first, second),
+        two(tmp_path, password="secret", keep="acks") as (first, second),
         aiospice.connect(first.addresses[0], password="secret") as session,
     ):
         port = await session.port(NAME)
@@ -87,6 +89,8 @@ async def test_a_guest_moves_back_and_forth_over_the_control_sockets(
         keys: Any = here[0].guest
         await eventually(lambda: len(keys.keys) == 4)
         assert keys.keys == [(0x10 + turn, True) for turn in range(4)]
+        assert not seen(first, NotReplayed)
+        assert not seen(second, NotReplayed)
 
 
 def _shows(session: Any, expected: np.ndarray[Any, np.dtype[np.uint8]]) -> bool:

@@ -173,7 +173,8 @@ def test_nothing_is_lost_of_a_client_without_tokens_and_with_large_headers(
 
 def ten_moves(policy: Policy, cut: int = 0, linked: bool = False, **options: Any) -> None:
     """Back and forth while streams run both ways, a file is sent, keys are held, and it draws."""
-    world = TwoServers(machine, cut=cut, linked=linked)
+    keep = {Policy.REPLAY: "tokens", Policy.ACK: "acks"}.get(policy, "none")
+    world = TwoServers(machine, ServerConfig(keep=keep), cut=cut, linked=linked)  # type: ignore[arg-type]
     world.policy = policy
     size = 1_000 if cut else 50_000
     life, here, there = Life(), "source", "target"

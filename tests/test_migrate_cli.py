@@ -75,7 +75,7 @@ async def same_screen(session: aiospice.Session, address: str) -> None:
 
 async def test_a_demo_moves_five_times_and_its_client_notices_nothing(tmp_path: Path) -> None:
     words = ["--guest", "demo", "--listen", "127.0.0.1:0", "--on-second-client", "share"]
-    words += ["--folder", str(tmp_path / "drop")]
+    words += ["--folder", str(tmp_path / "drop"), "--keep", "acks"]
     async with (
         served(*words, "--control", str(tmp_path / "a"), seconds=110) as first,
         served(*words, "--control", str(tmp_path / "b"), "--incoming", seconds=110) as second,
@@ -86,7 +86,9 @@ async def test_a_demo_moves_five_times_and_its_client_notices_nothing(tmp_path: 
             echoed = group.create_task(stream(await session.port(ECHO_PORT), done))
             files = group.create_task(send(session, tmp_path, done))
             here, there = (first, "a"), (second, "b")
-            for turn, policy in enumerate(("carry", "carry-early", "direct", "", "hold")):
+            for turn, policy in enumerate(
+                ("carry", "carry-early", "direct", "", "hold", "replay", "ack")
+            ):
                 await session.keyboard.type(f"half a line {turn}")
                 ends = (str(tmp_path / here[1]), str(tmp_path / there[1]))
                 await (_moved(*ends, policy) if policy else _shown(*ends))

@@ -274,7 +274,7 @@ def test_a_mistake_in_a_core_is_found_and_made_small(monkeypatch: pytest.MonkeyP
         return {}
 
     monkeypatch.setattr(ServerCore, "late_inputs", forgetful)
-    wrong = (found for found in map(draw, range(60)) if run(found).wrong)
+    wrong = (found for found in map(draw, range(300)) if run(found).wrong)
     small = shrink(next(wrong), most=12)
     assert run(small).wrong
     assert len(small.faults) <= 1
@@ -435,7 +435,8 @@ def test_nothing_goes_wrong_in_many_seeds() -> None:
 
 
 @pytest.mark.parametrize(
-    ("policy", "trips"), [("carry", 5), ("carry-early", 3), ("direct", 1), ("hold", 1)]
+    ("policy", "trips"),
+    [("carry", 5), ("carry-early", 3), ("direct", 1), ("hold", 1), ("replay", 3), ("ack", 3)],
 )
 def test_trips_until_the_target_draws(policy: str, trips: int) -> None:
     cost = measure(policy, 0.1)

@@ -475,6 +475,8 @@ class serve:
     on_second_client: ``takeover``, ``refuse`` or ``share``.
     copy_paste, file_transfer: whether clients may use the clipboard, and send files.
     compression: ``auto``, ``off``, ``lz``, ``quic``, ``glz``, ``auto_lz``, ``auto_glz`` or ``lz4``.
+    keep: whether clients of ours keep copies of what the guest hasn't taken, so that they can send
+        it again at another server: ``none``, ``tokens`` or ``acks``.
     lossy, video: ``auto`` or ``never`` (``lossy`` also ``always``).
     opus: sound leaves as Opus where the client takes it; None: if PyAV is there.
     name: of the machine, as clients show it, None: the guest's; ``uuid``: its 16 bytes.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from aiospice.aio.crypto import MAX_PASSWORD_BYTES
 from aiospice.aio.listen import Listen, parse_listen
 from aiospice.errors import LocalError
-from aiospice.server.config import COMPRESSIONS, ServerConfig
+from aiospice.server.config import COMPRESSIONS, KEEPS, ServerConfig
 
 if TYPE_CHECKING:
     import os
@@ -26,6 +26,7 @@ _CHOICES = {
     "compression": COMPRESSIONS,
     "lossy": ("auto", "never", "always"),
     "video": ("auto", "never"),
+    "keep": KEEPS,
 }
 
 

@@ -27,6 +27,7 @@ from aiospice.wire import common
 from aiospice.wire.channels import channel_name
 from aiospice.wire.header import pack_header, read_sub_messages
 from aiospice.wire.hold import Held, Hold, Release
+from aiospice.wire.keep import Committed, Keep, Replay
 from aiospice.wire.message import CLIENT, SERVER, Message
 from aiospice.wire.registry import find, message_name
 
@@ -100,6 +101,10 @@ class ClientChannel(CountsUnused):
         self.suspended = False
         #: The server holds us back: nothing of the queue leaves, until then at most.
         self.held_until: float | None = None
+        #: The source has said how far the guest is: the rest is to be sent to the target.
+        self.replay: Replay | None = None
+        #: The target is to be told what is shown here, before anything else.
+        self.shows_due = False
         #: What is left of a message with sub-messages (number, body), and that message's serial.
         self._parts: deque[tuple[int, bytes]] = deque()
         self._parts_serial = 0
@@ -284,7 +289,7 @@ class ClientChannel(CountsUnused):
         if kind is None:
             self._not_known(number, body)
             return
-        name = self.handlers.get(number) or _HOLD_HANDLERS.get(number)
+        name = self.handlers.get(number) or _EXTENSIONS.get(number)
         if name is None:
             self._other(kind, body)
         else:
@@ -302,6 +307,8 @@ class ClientChannel(CountsUnused):
             raise RemoteProtocolError(
                 "no migration is in progress, so there is nowhere to go", message="Migrate"
             )
+        if self.replay is not None and message.flags:
+            raise RemoteProtocolError("flags behind a Replay", message="Migrate")
         self.migrate_flags = message.flags
         self.migrate_since = self._now
         self.migrate_data = None
@@ -324,6 +331,17 @@ class ClientChannel(CountsUnused):
 
     def _on_release(self, message: Release) -> None:
         self.held_until = None
+
+    def _on_keep(self, message: Keep) -> None:
+        raise RemoteProtocolError("there is nothing to keep here", message="Keep")
+
+    def _on_committed(self, message: Committed) -> None:
+        raise RemoteProtocolError("no copies are kept", message="Committed")
+
+    def _on_replay(self, message: Replay) -> None:
+        if not self.may_migrate:
+            raise RemoteProtocolError("no migration is in progress", message="Replay")
+        self.replay = message
 
     def _on_set_ack(self, message: common.SetAck) -> None:
         self._ack_window = message.window
@@ -372,6 +390,7 @@ class ClientChannel(CountsUnused):
         """The hand-over was cancelled before this channel had switched."""
         self.migrate_data = None
         self.migrate_since = None
+        self.replay = None
         self._urgent.clear()
         if self.phase is not ChannelPhase.CLOSED:
             self.phase = ChannelPhase.OPEN
@@ -399,6 +418,7 @@ class ClientChannel(CountsUnused):
         self.may_migrate = False
         self.suspended = False
         self.held_until = None
+        self.replay = None
         self.error = None
         self.waits = ()
         self._parts.clear()
@@ -406,7 +426,13 @@ class ClientChannel(CountsUnused):
         self._ack_window = self._ack_left = 0
 
 
-_HOLD_HANDLERS = {Hold.number: "_on_hold", Release.number: "_on_release"}
+_EXTENSIONS = {
+    Hold.number: "_on_hold",
+    Release.number: "_on_release",
+    Keep.number: "_on_keep",
+    Committed.number: "_on_committed",
+    Replay.number: "_on_replay",
+}
 _BASE_HANDLERS: dict[int, Callable[..., None]] = {
     _MIGRATE: ClientChannel._on_migrate,
     _MIGRATE_DATA: ClientChannel._on_migrate_data,

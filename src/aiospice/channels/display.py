@@ -88,8 +88,21 @@ class DisplayChannel(ClientChannel):
 
         The record doesn't carry it, and the target begins with its own default.
         """
+        report = self.replay
         super().switch(framing, server_caps)
+        self.shows_due = report is not None
+        self.gate_open = not self.shows_due
         self._ask()
+
+    def switch_back(self, framing: Framing, server_caps: tuple[int, ...]) -> None:
+        """The source goes on, which knows."""
+        super().switch_back(framing, server_caps)
+        self.shows_due, self.gate_open = False, True
+
+    def tell_shown(self, shows: display.Shows) -> None:
+        """Tell the target what is shown and kept, as `shows_due` asks for."""
+        self.shows_due, self.gate_open = False, True
+        self._send_first(shows)
 
     def _other(self, kind: type[Message], body: bytes) -> None:
         self._events.append(DisplayMessage(key=self.key, message=kind.parse(body)))
@@ -151,6 +164,7 @@ class DisplayChannel(ClientChannel):
     def restart(self, framing: Framing, server_caps: tuple[int, ...]) -> list[Event]:
         """Begin anew: surfaces and caches are gone, and asked for again."""
         self._after_waits = None
+        self.shows_due, self.gate_open = False, True
         self._queue.clear()
         self.queued_bytes = 0
         return super().restart(framing, server_caps)
@@ -164,6 +178,6 @@ def _passed_on() -> bytes:
     global _passed
     if not _passed:
         numbers = {number for channel, sender, number in KINDS if channel == 2 and sender == SERVER}
-        numbers -= set(DisplayChannel.handlers)
+        numbers -= {*DisplayChannel.handlers, display.Replay.number}
         _passed = bytes(number in numbers for number in range(max(numbers) + 1))
     return _passed

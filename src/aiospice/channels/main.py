@@ -8,8 +8,11 @@ from typing import ClassVar
 from aiospice.channels.base import ClientChannel, Key
 from aiospice.channels.events import Event
 from aiospice.channels.framing import Framing
+from aiospice.channels.keeping import Copies, CopiesGivenUp
 from aiospice.errors import RemoteProtocolError
 from aiospice.wire import main
+from aiospice.wire.agent_stream import MAX_AGENT_DATA
+from aiospice.wire.keep import Committed, Keep, Keeping, Replay, Resume
 
 __all__ = [
     "AgentConnected",
@@ -123,6 +126,10 @@ class MainChannel(ClientChannel):
         self._agent_unread = 0
         self._agent_used = 0
         self._agent_queue: deque[bytes] = deque()
+        #: What has a token and hasn't left.
+        self._agent_paid = 0
+        #: What the guest may not have taken, None: nobody wants copies.
+        self.copies: Copies | None = None
 
     # -- the agent's stream ----------------------------------------------------------------------
 
@@ -143,6 +150,7 @@ class MainChannel(ClientChannel):
     def _agent_pump(self) -> None:
         while self._agent_queue and self.agent_connected and self.agent_tokens > 0:
             self.agent_tokens -= 1
+            self._agent_paid += 1
             self.send(main.ClientAgentData(data=self._agent_queue.popleft()))
 
     def _agent_up(self) -> None:
@@ -160,6 +168,8 @@ class MainChannel(ClientChannel):
             self._events.append(AgentDisconnected())
         self.agent_connected = False
         self._agent_queue.clear()
+        if self.copies is not None:
+            self.copies.restart()
 
     def _on_agent_connected(self, message: main.AgentConnected) -> None:
         self._agent_up()
@@ -173,6 +183,8 @@ class MainChannel(ClientChannel):
 
     def _on_agent_token(self, message: main.AgentToken) -> None:
         self.agent_tokens = min(self.agent_tokens + message.num_tokens, 0xFFFFFFFF)
+        if self.copies is not None:
+            self.copies.settle(self.agent_tokens + self._agent_paid)
         self._agent_pump()
 
     def _on_agent_data(self, message: main.AgentData) -> None:
@@ -195,6 +207,91 @@ class MainChannel(ClientChannel):
             self._reply(main.ClientAgentToken(num_tokens=self._agent_used))
             self.agent_granted += self._agent_used
             self._agent_used = 0
+
+    # -- copies for the next server --------------------------------------------------------------
+
+    def _left(self, number: int, body: bytes) -> None:
+        if number == main.ClientAgentData.number:
+            self._agent_paid -= 1
+            if self.copies is not None and self.copies.add(body):
+                self._send_first(Keeping(on=0))
+        elif number == main.AgentStart.number and self.copies is not None:
+            self.copies.restart()  # what came before was for the agent before
+
+    def _queue_may_leave(self) -> bool:
+        may = super()._queue_may_leave()
+        if may and self.copies is not None and self.copies.full:
+            return self._queue[0][0] != main.ClientAgentData.number
+        return may
+
+    def _on_keep(self, message: Keep) -> None:
+        if not message.window:
+            if self.copies is not None and self.copies.over:
+                self._events.append(CopiesGivenUp(channel=self.name))
+            self.copies = None
+        elif self.copies is None:
+            self.copies = Copies(message.window)
+            self._send_first(Keeping(on=1))
+        else:
+            self.copies.window = message.window
+
+    def _on_committed(self, message: Committed) -> None:
+        if self.copies is None:
+            super()._on_committed(message)
+        else:
+            self.copies.committed(message.messages)
+
+    def _on_replay(self, message: Replay) -> None:
+        if self.copies is None:
+            raise RemoteProtocolError("no copies are kept", message="Replay")
+        self.copies.check(message, 0)
+        super()._on_replay(message)
+
+    def _resume(self, report: Replay) -> None:
+        """Go on with a target that begins where the guest is; what it hasn't taken comes first."""
+        copies = self.copies
+        if copies is None:
+            self._fail(RemoteProtocolError("no copies are kept", message="Replay"))
+            return
+        kept = len(copies.bodies)
+        rest = copies.rest(report)
+        if rest and report.partial:
+            rest[0] = rest[0][report.partial :]
+        started = self.agent_connected
+        if any(number == main.AgentStart.number for number, _ in self._queue):
+            started = False  # what is before it was for the agent before
+        elif started:
+            self.agent_tokens += kept + self._agent_paid
+            rest += [body for number, body in self._queue if number == main.ClientAgentData.number]
+            self._queue = deque(
+                item for item in self._queue if item[0] != main.ClientAgentData.number
+            )
+            self.queued_bytes = sum(len(body) for _, body in self._queue)
+            self._agent_paid = 0
+            self._agent_queue.extendleft(reversed(rest))
+        self._send_first(
+            Resume(
+                tokens=self.agent_tokens if started else 0,
+                granted=self.agent_granted if started else 0,
+                message_size=MAX_AGENT_DATA,
+                started=int(started),
+            )
+        )
+        self._agent_pump()
+
+    def switch(self, framing: Framing, server_caps: tuple[int, ...]) -> None:
+        """Go on with the target, and send it what the guest hasn't taken, if it is to be told."""
+        report = self.replay
+        super().switch(framing, server_caps)
+        if report is not None:
+            self._resume(report)
+        else:
+            self.copies = None
+
+    def switch_back(self, framing: Framing, server_caps: tuple[int, ...]) -> None:
+        """The source goes on."""
+        super().switch_back(framing, server_caps)
+        self.copies = None
 
     def clock(self, now: float) -> int:
         """The server's multi-media time at ``now``, in ms (32 bits)."""
@@ -277,6 +374,8 @@ class MainChannel(ClientChannel):
         self._events = []
         self._agent_down()
         self.awaits_init = True
+        self.copies = None
+        self._agent_paid = 0
         self._queue.clear()
         self.queued_bytes = 0
         events, self._events = self._events, []

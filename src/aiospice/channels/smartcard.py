@@ -34,10 +34,16 @@ class SmartcardChannel(FlowChannel):
     window = 16
     interval = 4
     message_size = least_size = smartcard.DEVICE_HEADER.size + smartcard.MAX_CARD_DATA
+    head_size = smartcard.DEVICE_HEADER.size
 
     def send_card(self, type: int, reader_id: int, data: bytes) -> None:
         """Send a card message."""
         self.send(smartcard.ClientData(type=type, reader_id=reader_id, data=data))
+
+    def _without(self, body: bytes, partial: int) -> bytes:
+        whole = smartcard.ClientData.parse(body)
+        data = whole.data[partial:]
+        return smartcard.ClientData(type=whole.type, reader_id=whole.reader_id, data=data).body()
 
     def _on_data(self, message: smartcard.Data) -> None:
         if self.flow is not None:

@@ -12,9 +12,11 @@ from copy import deepcopy
 from aiospice.channels.base import ChannelPhase, ClientChannel, Key
 from aiospice.channels.events import Event
 from aiospice.channels.framing import Framing
+from aiospice.channels.keeping import Copies, CopiesGivenUp
 from aiospice.errors import RemoteProtocolError
 from aiospice.wire.caps import has
 from aiospice.wire.header import pack_header
+from aiospice.wire.keep import Committed, Keep, Keeping, Replay, Resume
 from aiospice.wire.tokens import LEAST_MESSAGE, TOKENS, ClientTokens, Tokens
 
 __all__ = ["Flow", "FlowChannel"]
@@ -134,12 +136,16 @@ class FlowChannel(ClientChannel):
     message_size = LEAST_MESSAGE
     #: The least that the server has to take in one message.
     least_size = LEAST_MESSAGE
+    #: Bytes of a body of data that aren't data.
+    head_size = 0
 
     def __init__(self, key: Key, framing: Framing, server_caps: tuple[int, ...] = ()) -> None:
         super().__init__(key, framing, server_caps)
         #: None: the other side has no tokens, or we are waiting to know.
         self.flow = self._make_flow() if has(server_caps, TOKENS) else None
         self._flow_before: Flow | None = None
+        #: What the guest may not have taken, None: nobody wants copies.
+        self.copies: Copies | None = None
 
     def _make_flow(self) -> Flow:
         return Flow(self.window, self.interval, self.message_size)
@@ -153,6 +159,63 @@ class FlowChannel(ClientChannel):
         if self.flow is None:
             raise RemoteProtocolError("came without the capability", message="Tokens")
         self.flow.told(message.count, message.message_size, self.least_size)
+        if self.copies is not None:
+            self.copies.settle(self.flow.tokens)
+
+    # -- copies --------------------------------------------------------------------------------
+
+    def _on_keep(self, message: Keep) -> None:
+        if self.flow is None:
+            raise RemoteProtocolError("there are no tokens here", message="Keep")
+        if not message.window:
+            if self.copies is not None and self.copies.over:
+                self._events.append(CopiesGivenUp(channel=self.name))
+            self.copies = None
+        elif self.copies is None:
+            self.copies = Copies(message.window)
+            self._send_first(Keeping(on=1))
+        else:
+            self.copies.window = message.window
+
+    def _on_committed(self, message: Committed) -> None:
+        if self.copies is None:
+            super()._on_committed(message)
+        else:
+            self.copies.committed(message.messages)
+
+    def _on_replay(self, message: Replay) -> None:
+        if self.copies is None:
+            raise RemoteProtocolError("no copies are kept", message="Replay")
+        self.copies.check(message, self.head_size)
+        super()._on_replay(message)
+
+    def _resume(self, report: Replay) -> None:
+        """Go on with a target that begins where the guest is; what it hasn't taken comes first."""
+        flow, copies = self.flow, self.copies
+        if flow is None or copies is None:
+            self._fail(RemoteProtocolError("the target has no tokens, and the source had some"))
+            return
+        for _ in copies.bodies:
+            if flow.sent:
+                flow.sent.pop()
+        flow.tokens += len(copies.bodies)
+        rest = copies.rest(report)
+        if rest and report.partial:
+            rest[0] = self._without(rest[0], report.partial)
+        self._queue.extendleft((self.data_number, body) for body in reversed(rest))
+        size = sum(map(len, rest))
+        self.queued_bytes += size
+        self._resumed(size)
+        self._send_first(
+            Resume(tokens=flow.tokens, granted=flow.granted, message_size=flow.size, started=1)
+        )
+
+    def _without(self, body: bytes, partial: int) -> bytes:
+        """A message of data without so many bytes of it."""
+        return body[partial:]
+
+    def _resumed(self, size: int) -> None:
+        """So many bytes are to be sent again. For subclasses that keep count."""
 
     # -- out -----------------------------------------------------------------------------------
 
@@ -169,6 +232,8 @@ class FlowChannel(ClientChannel):
         if not super()._queue_may_leave():
             return False
         number = self._queue[0][0]
+        if number == self.data_number and self.copies is not None and self.copies.full:
+            return False
         return self.flow is None or self.flow.tokens > 0 or number != self.data_number
 
     def take(self) -> bytes:
@@ -184,21 +249,29 @@ class FlowChannel(ClientChannel):
     def _left(self, number: int, body: bytes) -> None:
         if self.flow is not None and number == self.data_number:
             self.flow.left(len(body))
+            if self.copies is not None and self.copies.add(body):
+                self._send_first(Keeping(on=0))
 
     # -- moving --------------------------------------------------------------------------------
 
     def switch(self, framing: Framing, server_caps: tuple[int, ...]) -> None:
         """Go on with the target: tokens go on as well if it has them."""
         self._flow_before = deepcopy(self.flow)
+        report = self.replay
         super().switch(framing, server_caps)
         if not has(server_caps, TOKENS):
             self.flow = None
         elif self.flow is None:
             self.flow = self._make_flow()
+        if report is not None:
+            self._resume(report)
+        else:
+            self.copies = None
 
     def switch_back(self, framing: Framing, server_caps: tuple[int, ...]) -> None:
         """The source goes on, and so does what it knew of tokens."""
         super().switch_back(framing, server_caps)
+        self.copies = None
         then, self._flow_before = self._flow_before, None
         if then is None or self.flow is None:
             self.flow = then
@@ -207,6 +280,7 @@ class FlowChannel(ClientChannel):
 
     def restart(self, framing: Framing, server_caps: tuple[int, ...]) -> list[Event]:
         """Begin anew: the other server tells its own tokens, and is told ours."""
+        self.copies = None
         if not has(server_caps, TOKENS):
             self.flow = None
         else:

@@ -126,6 +126,11 @@ class VmcChannel(FlowChannel):
             self._unproved += len(body)
             self._last.append(len(body))
 
+    def _resumed(self, size: int) -> None:
+        self.sent_bytes -= size
+        self._unproved = 0
+        self._last.clear()
+
     def _take_run(self) -> bool:
         """Join the bytes of many small messages: a slow device sends one for each byte."""
         framing = self.framing

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Move", "arguments", "run"]
 
-POLICIES = ("carry", "carry-early", "direct", "hold")
+POLICIES = ("carry", "carry-early", "direct", "hold", "replay", "ack")
 
 
 def arguments(verb: str, parser: ArgumentParser) -> None:

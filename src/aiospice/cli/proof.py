@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 __all__ = ["arguments", "run"]
 
-POLICIES = ("carry", "carry-early", "direct", "hold")
+POLICIES = ("carry", "carry-early", "direct", "hold", "replay", "ack")
 
 
 def arguments(verb: str, parser: ArgumentParser) -> None:

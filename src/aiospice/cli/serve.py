@@ -136,6 +136,12 @@ def _moves(group: Any) -> None:
         "--incoming", action="store_true", help="the guest comes from another server"
     )
     group.add_argument(
+        "--keep",
+        choices=("none", "tokens", "acks"),
+        default="none",
+        help="what clients keep copies of, for the policies replay and ack (none)",
+    )
+    group.add_argument(
         "--migrate-listen",
         metavar="tls://HOST:PORT",
         help="where other servers hand over guests, besides the control socket",
@@ -196,6 +202,7 @@ def _options(args: Namespace) -> dict[str, Any]:
         "compression": args.compression,
         "control": args.control,
         "incoming": args.incoming,
+        "keep": args.keep,
         "migrate_listen": args.migrate_listen,
         "migrate_cert": args.migrate_cert,
         "migrate_key": args.migrate_key,

@@ -9,7 +9,7 @@ MiB as it is by default) and at most `MAX_IMAGES` objects, a `PaletteCache` `MAX
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aiospice.channels.display import GLZ_WINDOW_PIXELS, PIXMAP_CACHE_PIXELS
 from aiospice.errors import RemoteProtocolError
@@ -100,6 +100,16 @@ class ImageCache:
         else:
             self._forget(image_id)
 
+    def tell(self, most: int) -> list[tuple[int, int]]:
+        """The newest ``most`` images without losses (number, pixels); the others are dropped."""
+        exact = [id for id, (_, _, lossy) in self._images.items() if not lossy][-most:]
+        for id in set(self._images) - set(exact):
+            self._forget(id)
+        for id in exact:  # whoever is told of them drops each once
+            image, _, lossy = self._images[id]
+            self._images[id] = (image, 1, lossy)
+        return [(id, self._images[id][0].width * self._images[id][0].height) for id in exact]
+
     def _forget(self, image_id: int) -> None:
         kept = self._images.pop(image_id, None)
         if kept is not None:
@@ -163,6 +173,15 @@ class Caches:
     def has_glz(self, image_id: int) -> bool:
         """Whether that GLZ image has come."""
         return self._glz is not None and image_id in self._glz
+
+    @property
+    def next_glz(self) -> int:
+        """The number behind the newest image of the GLZ window."""
+        if self._glz is None:
+            return 0
+        state: Any = self._glz.__reduce__()[2]  # as it pickles
+        _, images, _, _, all_before, _ = state
+        return int(max(all_before, max(images, default=-1) + 1))
 
     def clear(self) -> None:
         """Forget everything: for a session that starts over with a server that knows nothing."""

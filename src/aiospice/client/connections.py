@@ -47,6 +47,7 @@ CHANNEL_CAPS: dict[int, tuple[int, ...]] = {
         MainCap.AGENT_CONNECTED_TOKENS,
         MainCap.SEAMLESS_MIGRATE,
         MainCap.HOLD,
+        MainCap.KEEP,
     ),
     2: (
         DisplayCap.SIZED_STREAM,

@@ -118,6 +118,10 @@ class Moving(Connections, ABC):
     def _restarted(self, channel: ClientChannel) -> None:
         """A channel is about to begin anew: forget what belonged to the old server."""
 
+    @abstractmethod
+    def _tell_shown(self, channel: ClientChannel) -> None:
+        """Tell the target of a display what is there, once all that has come is carried out."""
+
     # -- steps the source asks for -------------------------------------------------------------
 
     def _on_migration_requested(self, event: MigrationRequested, now: float) -> None:
@@ -231,6 +235,8 @@ class Moving(Connections, ABC):
 
     def _after_channel(self, channel: ClientChannel, now: float) -> None:
         """Follow a channel's MIGRATE: called whenever its phase may have changed."""
+        if channel.shows_due:
+            self._tell_shown(channel)
         if channel.migrate_since is None or channel.phase is ChannelPhase.CLOSED:
             return
         if self._starting_over:

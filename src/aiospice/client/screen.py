@@ -224,6 +224,12 @@ class Screen:
         return self.primary is not None and (self.marked or self._drawn_on_primary)
 
     @property
+    def rough(self) -> bool:
+        """Whether anything came with losses, and so may be shown with losses."""
+        counts = self._reader.counts
+        return self._videos is not None or any(name in counts for name in ("JPEG", "JPEG_ALPHA"))
+
+    @property
     def restless(self) -> bool:
         """Something has to be decoded or waited for, or a video is there, which has a clock."""
         waits = self.needs_glz is not None or self.backlog.messages > 0

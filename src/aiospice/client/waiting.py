@@ -27,6 +27,13 @@ class Waiting:
     _caches: Any
     _wait_deadlines: dict[tuple[int, int], float]
 
+    def _tell_shown(self, channel: ClientChannel) -> None:
+        screen = self.screens[channel.key[1]]
+        if not screen.backlog.messages and screen.needs_glz is None:
+            from aiospice.client.shown import shown
+
+            channel.tell_shown(shown(screen, channel.serial))  # type: ignore[attr-defined]
+
     def _give_up_waits(
         self, deadlines: dict[tuple[int, int], float], what: str, now: float
     ) -> None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from typing import Any
 
 from aiospice.devices.agentfilter import AgentFilter
 from aiospice.devices.chardev import (
@@ -107,6 +108,9 @@ class AgentDevice(CharDevice):
         self.writer: int | None = None
         self.held: dict[int, deque[tuple[bytes, bool]]] = {}
         self._monitors: dict[int, bytearray] = {}
+        #: Clients that keep copies from when they take up with an agent: they are told of each
+        #: message that it takes, or not.
+        self.keepers: dict[int, bool] = {}
         #: The last of each kind of message that waits for a self token.
         self._pending: dict[int, bytes] = {}
 
@@ -164,15 +168,39 @@ class AgentDevice(CharDevice):
             return
         # Others may still be on their way here, for whom the agent's stream stands still.
         waiting, self.waiting = self.waiting, False
-        self.add_client(client, now, flow_control=True, send_tokens=tokens)
+        added = self.add_client(client, now, flow_control=True, send_tokens=tokens)
         self.waiting = waiting
+        if client in self.keepers:
+            added.keeps, added.acks = True, self.keepers[client]
         judge = self.to_agent.setdefault(client, self._filter(monitors=self.monitors))
         judge.discard = False  # but for the rest of a message that was for the agent before
         if self.from_agent.left:
             self.late.add(client)
 
+    def keep(self, client: int, on: bool, *, acks: bool = False) -> None:
+        """A client keeps copies of all that it sends from here on, or of nothing."""
+        self.keepers.pop(client, None)
+        if on:
+            self.keepers[client] = acks
+        super().keep(client, on, acks=acks)
+
+    def abandon(self, client: int) -> bool:
+        """A client that was to go on with a message doesn't come: others' may follow."""
+        done = super().abandon(client)
+        if client in self.clients:
+            return done
+        self.to_agent.pop(client, None)
+        self._monitors.pop(client, None)
+        if self.writer == client:
+            self.writer = None
+            self._say_disconnected()
+            self._let_held_go()
+            done = True
+        return done
+
     def remove_client(self, client: int, unsent: tuple[bytes, ...] | list[bytes] = ()) -> None:
         """A client is gone; the agent is told if it was the last, or in the middle of a message."""
+        self.keepers.pop(client, None)
         if client not in self.clients:
             self.to_agent.pop(client, None)
             return
@@ -202,17 +230,54 @@ class AgentDevice(CharDevice):
         if not self._charge(sender, len(data), message):
             return
         judge = self.to_agent[client]
+        rest = self.begun is not None and self.begun[0] == client
+        if rest and not self._is_rest(data):
+            self._drop(sender, "it is to send the rest of a message, and sends another", message)
+            return
+        if sender.keeps:
+            sender.trail.append(self._before(client, judge))
         try:
             verdict = judge.judge(data)
         except DecodeError as error:
             self._drop(sender, f"field {error.field}: {error.text}", message)
+            return
+        if rest:
+            self._write_rest(sender, data, not judge.left)
             return
         if verdict is FilterResult.OK:
             self._write(sender, pack_chunk(CLIENT_PORT, data), not judge.left)
             return
         if verdict is FilterResult.MONITORS_CONFIG:
             self._collect_monitors(sender, data, not judge.left)
-        self._give_back(sender, 1)
+        self._used_up(sender)
+
+    def _before(self, client: int, judge: AgentFilter) -> tuple[Any, ...]:
+        """How things are before a message: the filter, and the monitors as far as they are here."""
+        state = (judge.type, judge.left, int(judge.verdict), judge.discard)
+        return (state, bytes(self._monitors.get(client, b"")))
+
+    def _is_rest(self, data: bytes) -> bool:
+        """Whether that is the rest of the chunk that the guest has read the beginning of."""
+        assert self.begun is not None
+        _, taken, size, head = self.begun
+        at = max(taken, CHUNK_HEADER.size)
+        known = head[at:]
+        return len(data) == size - at and data[: len(known)] == known
+
+    def _write_rest(self, sender: DeviceClient, data: bytes, ends: bool) -> None:
+        assert self.begun is not None
+        self.go_on_with(
+            pack_chunk(CLIENT_PORT, data)[min(self.begun[1], CHUNK_HEADER.size) :], sender
+        )
+        self.writer = None if ends else sender.id
+        if ends:
+            self._let_held_go()
+
+    def _used_up(self, sender: DeviceClient) -> None:
+        if sender.keeps and self.held.get(sender.id):
+            self.held[sender.id].append((b"", False))
+        else:
+            super()._used_up(sender)
 
     def _ignore(self, client: int, data: bytes) -> None:
         self.ignored += 1
@@ -229,7 +294,8 @@ class AgentDevice(CharDevice):
         if self.writer not in (None, sender.id):
             self.held.setdefault(sender.id, deque()).append((chunk, ends))
             return
-        self._push(WriteBuffer(chunk, self._origin(sender.id), sender.id))
+        origin = self._origin(sender.id)
+        self._push(WriteBuffer(chunk, origin, sender.id, kept=sender.keeps))
         self.writer = None if ends else sender.id
         if ends:
             self._let_held_go()
@@ -245,11 +311,19 @@ class AgentDevice(CharDevice):
             ends = False
             while waiting and not ends:
                 chunk, ends = waiting.popleft()
-                self._push(WriteBuffer(chunk, self._origin(client), client))
+                if not chunk:
+                    super()._used_up(self.clients[client])
+                    continue
+                origin = self._origin(client)
+                self._push(WriteBuffer(chunk, origin, client, kept=self._keeps(client)))
             if waiting:
                 self.held[client] = waiting  # behind the others
             if not ends:
                 self.writer = client
+
+    def _keeps(self, client: int) -> bool:
+        known = self.clients.get(client)
+        return known is not None and known.keeps
 
     def _collect_monitors(self, sender: DeviceClient, data: bytes, ends: bool) -> None:
         parts = self._monitors.setdefault(sender.id, bytearray())

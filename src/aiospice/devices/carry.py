@@ -48,6 +48,10 @@ class DeviceState:
     #: Of a smartcard reader: the guest knows of it, and the part of a message that it has written.
     reader: bool = False
     part: bytes = b""
+    #: What the guest has read of a message that its client sends the rest of (`CharDevice.begun`).
+    begun: tuple[int, int, int, bytes] | None = None
+    #: Of a smartcard reader that its client goes on with itself: answers that will be due again.
+    answered: int = 0
 
 
 def refuse(text: str, name: str, offset: int) -> DecodeError:
@@ -121,6 +125,10 @@ def lower(core: CharDevice, state: DeviceState) -> None:
         core.buffers.append(WriteBuffer(data, kept, client, price))
         core.unread_bytes += len(data)
     core.backlog.extend(state.backlog)
+    if state.begun is not None:  # all that is here is behind it
+        core.begun = state.begun
+        core.behind, core.buffers = core.buffers, core.behind
+        core.unread_bytes = 0
 
 
 def adopted(core: CharDevice, client: DeviceClient) -> int:
@@ -180,7 +188,7 @@ def thaw_client(
         most = core.rules.client_limit
         if price + record.num_client_tokens + cost > client.window:
             raise refuse(f"more than the window of {client.window}", "device.num_client_tokens", 13)
-        if price > size or (price and size > price * (most + 8)):
+        if price and (not size or size > price * (most + 8)):
             text = f"{price} messages for {size} bytes"
             raise refuse(text, "device.write_num_client_tokens", 25)
         client.tokens = record.num_client_tokens

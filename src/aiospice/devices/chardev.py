@@ -25,9 +25,18 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
 
+from aiospice.devices.events import (
+    ClientDropped,
+    DeviceEvent,
+    GuestFailed,
+    MessagesTaken,
+    OfferAgain,
+    TokensReturned,
+)
 from aiospice.devices.rules import RETRY_SECONDS, TOKEN_SECONDS, VMC, Rules
-from aiospice.errors import DecodeError, RemoteProtocolError, StateError
+from aiospice.errors import RemoteProtocolError, StateError
 
 __all__ = [
     "CharDevice",
@@ -35,6 +44,7 @@ __all__ = [
     "DeviceClient",
     "DeviceEvent",
     "GuestFailed",
+    "MessagesTaken",
     "OfferAgain",
     "Origin",
     "TokensReturned",
@@ -72,6 +82,8 @@ class WriteBuffer:
     origin: Origin
     client: int = 0
     price: int = 1
+    #: The client keeps a copy of it, as a message of its own.
+    kept: bool = False
 
 
 @dataclass(slots=True)
@@ -98,6 +110,14 @@ class DeviceClient:
     wrote: bool = False
     #: It broke a rule: nothing goes to it or comes from it until it is removed.
     ended: bool = False
+    #: It keeps copies, and is told of each message that the guest takes (`acks`). ``before``: what
+    #: its messages without copies cost that the guest hasn't read; ``done``: those with copies
+    #: that it has. ``trail``: of those that it hasn't, how things were before each.
+    keeps: bool = False
+    acks: bool = False
+    before: int = 0
+    done: int = 0
+    trail: deque[tuple[Any, ...]] = field(default_factory=deque)
 
     def pay(self) -> None:
         """Spend a token of those to send with."""
@@ -108,40 +128,6 @@ class DeviceClient:
         """Have a message wait for the socket."""
         self.outgoing.append(message)
         self.outgoing_bytes += len(message)
-
-
-class DeviceEvent:
-    """What a device tells its owner; plain data."""
-
-    __slots__ = ()
-
-
-@dataclass(frozen=True, slots=True)
-class TokensReturned(DeviceEvent):
-    """The client may send so many more messages: tell it."""
-
-    client: int
-    count: int
-
-
-@dataclass(frozen=True, slots=True)
-class ClientDropped(DeviceEvent):
-    """The client broke a rule: end its channel, and remove it."""
-
-    client: int
-    error: RemoteProtocolError
-
-
-@dataclass(frozen=True, slots=True)
-class GuestFailed(DeviceEvent):
-    """The guest end broke its protocol and is detached: it has to close and open its port."""
-
-    error: DecodeError
-
-
-@dataclass(frozen=True, slots=True)
-class OfferAgain(DeviceEvent):
-    """The guest, which can't signal, may take more by now."""
 
 
 class CharDevice:
@@ -179,6 +165,10 @@ class CharDevice:
         #: Bytes through the device since it was made.
         self.to_guest = 0
         self.from_guest = 0
+        #: A message that the guest has the beginning of, and whose client is to bring the rest:
+        #: client, bytes that the guest has, all bytes, the first ones. What comes behind it.
+        self.begun: tuple[int, int, int, bytes] | None = None
+        self.behind: deque[WriteBuffer] = deque()
         self._retry_at: float | None = None
         self._events: list[DeviceEvent] = []
 
@@ -212,6 +202,8 @@ class CharDevice:
         """
         self.waiting = False
         self.buffers.clear()
+        self.behind.clear()
+        self.begun = None
         self.backlog.clear()
         self.taken = self.unread_bytes = 0
         self.lifted.clear()
@@ -284,6 +276,7 @@ class CharDevice:
         if gone is None:
             return
         self.waiting = False
+        self.abandon(client)
         if self.rules.keeps and not self.clients:
             self.backlog.extendleft(reversed([*unsent, *gone.outgoing, *gone.send_queue]))
         kept: deque[WriteBuffer] = deque()
@@ -318,6 +311,36 @@ class CharDevice:
         client.waits_since = None
         error = RemoteProtocolError(f"{self.name}: {rule}", message=message)
         self._events.append(ClientDropped(client.id, error))
+
+    # -- copies ------------------------------------------------------------------------------------
+
+    def keep(self, client: int, on: bool, *, acks: bool = False) -> None:
+        """A client keeps copies of all that it sends from here on, or of nothing."""
+        known = self.clients.get(client)
+        if known is not None:
+            known.keeps, known.acks = on, acks and on
+            known.before = self.unread_price(client)
+            known.done = 0
+            known.trail.clear()
+
+    def go_on_with(self, rest: bytes, sender: DeviceClient) -> None:
+        """The rest of what was `begun` is here: the guest gets it before all else."""
+        sender.wrote = True
+        behind, self.behind, self.begun = self.behind, deque(), None
+        self._push(WriteBuffer(rest, Origin.CLIENT, sender.id, kept=sender.keeps))
+        for buffer in behind:
+            self._push(buffer)
+
+    def abandon(self, client: int) -> bool:
+        """Nobody brings the rest of what was `begun`: the guest gets zeros in its place."""
+        if self.begun is None or self.begun[0] != client:
+            return False
+        _, taken, size, _ = self.begun
+        behind, self.behind, self.begun = self.behind, deque(), None
+        self._push(WriteBuffer(bytes(size - taken), Origin.FREE))
+        for buffer in behind:
+            self._push(buffer)
+        return True
 
     # -- from clients to the guest -----------------------------------------------------------------
 
@@ -357,11 +380,28 @@ class CharDevice:
         sender.wrote = True
         origin = Origin.CLIENT if sender.flow_control else Origin.SERVER
         if data:
-            self._push(WriteBuffer(data, origin, sender.id))
+            self._push(WriteBuffer(data, origin, sender.id, kept=sender.keeps))
+        elif sender.flow_control:
+            self._used_up(sender)
         else:
             self._release(WriteBuffer(data, origin, sender.id))
 
+    def _used_up(self, sender: DeviceClient) -> None:
+        """A message of which the guest gets nothing: its token comes back, in its turn.
+
+        In their order, so that a client that keeps copies knows which messages they are of.
+        """
+        if sender.keeps:
+            for buffer in reversed((*self.buffers, *self.behind)):
+                if buffer.origin is Origin.CLIENT and buffer.client == sender.id:
+                    buffer.price += 1
+                    return
+        self._give_back(sender, 1)
+
     def _push(self, buffer: WriteBuffer) -> None:
+        if self.begun is not None:
+            self.behind.append(buffer)
+            return
         self.buffers.append(buffer)
         self.unread_bytes += len(buffer.data)
 
@@ -444,6 +484,14 @@ class CharDevice:
 
     def _give_back(self, client: DeviceClient, price: int) -> None:
         client.free += price
+        old = min(client.before, price)
+        client.before -= old
+        if client.keeps and price > old:
+            client.done += price - old
+            for _ in range(min(price - old, len(client.trail))):
+                client.trail.popleft()
+            if client.acks:
+                self._events.append(MessagesTaken(client.id, client.done))
         # While the machine stands still, so that a hand-over knows which tokens were told.
         if client.free >= self.rules.interval and self.running:
             client.tokens += client.free
@@ -618,7 +666,7 @@ class CharDevice:
         """What the guest hasn't read of a client's messages, in tokens."""
         return sum(
             buffer.price
-            for buffer in self.buffers
+            for buffer in (*self.buffers, *self.behind)
             if buffer.origin is Origin.CLIENT and buffer.client == client
         )
 

@@ -37,12 +37,15 @@ class SmartcardDevice(CharDevice):
         self.reader_added = False
         #: The part of a card message that has been read from the guest.
         self.part = bytearray()
+        #: Answers that a client has been given before it sent the same again.
+        self.answered = 0
 
     def reset(self) -> None:
         """Forget all that waits, and the part of a message that the guest has written."""
         super().reset()
         self.part.clear()
         self.reader_added = False
+        self.answered = 0
 
     def remove_client(self, client: int, unsent: tuple[bytes, ...] | list[bytes] = ()) -> None:
         """A client is gone, and with it the reader that the guest has been told of."""
@@ -92,14 +95,24 @@ class SmartcardDevice(CharDevice):
         sender = self.clients.get(client)
         if sender is None or not self._charge(sender, DEVICE_HEADER.size + len(data), _MESSAGE):
             return
+        wrong = kind == CardMessage.READER_REMOVE and not (
+            self.reader_added and reader == self.reader_id
+        )
+        if sender.keeps:
+            sender.trail.append((self.reader_added, wrong))
+        if self.begun is not None and self.begun[0] == client:
+            self._bring_rest(sender, kind, data)
+            return
         body = b""
         if kind == CardMessage.READER_ADD:
             self.reader_added = True
             body = self._header(kind)
         elif kind == CardMessage.READER_REMOVE:
-            if self.reader_added and reader == self.reader_id:
+            if not wrong:
                 self.reader_added = False
                 body = self._header(kind)
+            elif self.answered:
+                self.answered -= 1
             else:
                 self._answer(sender, reader, CardError.GENERAL_ERROR, now)
         elif kind in _TO_GUEST:
@@ -108,6 +121,23 @@ class SmartcardDevice(CharDevice):
                 return
             body = self._header(kind, len(data)) + data
         self._add(body, sender)
+
+    def _bring_rest(self, sender: DeviceClient, kind: int, data: bytes) -> None:
+        """The rest of a message whose beginning the guest has read at another server."""
+        assert self.begun is not None
+        _, taken, size, head = self.begun
+        if kind in (CardMessage.READER_ADD, CardMessage.READER_REMOVE):
+            data = b""  # which the guest isn't told
+        header = DEVICE_HEADER.pack(kind, self.reader_id, size - DEVICE_HEADER.size)
+        rest = max(0, size - max(taken, DEVICE_HEADER.size))
+        if len(data) != rest or header != head:
+            self._drop(sender, "it is to send the rest of a message, and sends another", _MESSAGE)
+            return
+        if kind == CardMessage.READER_ADD:
+            self.reader_added = True
+        elif kind == CardMessage.READER_REMOVE:
+            self.reader_added = False
+        self.go_on_with(header[taken:] + data, sender)
 
     def _answer(self, client: DeviceClient, reader: int, code: int, now: float) -> None:
         # The code of an error of the server's own is little endian, as upstream sends it.

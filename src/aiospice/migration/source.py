@@ -62,11 +62,21 @@ class Policy(Enum):
     #: As `DIRECT`, but the client stops sending before the guest's state is taken, so that nothing
     #: is under way.
     HOLD = "hold"
+    #: The client keeps copies of what the guest may not have taken, and sends them again. The
+    #: source tells it how far the guest is, and the target nothing that the client knows itself.
+    REPLAY = "replay"
+    #: The same; the client is told of each message that the guest takes.
+    ACK = "ack"
 
     @property
     def needs_link(self) -> bool:
         """Whether the two servers need a link of their own."""
-        return self in (Policy.DIRECT, Policy.HOLD)
+        return self not in (Policy.CARRY, Policy.CARRY_EARLY)
+
+    @property
+    def replays(self) -> bool:
+        """Whether clients that keep copies send again what the guest hasn't taken."""
+        return self in (Policy.REPLAY, Policy.ACK)
 
 
 class SourcePhase(Enum):

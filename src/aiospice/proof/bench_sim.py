@@ -42,7 +42,9 @@ POLICIES = tuple(each.value for each in Policy)
 #: What prediction and measurement may differ by: a share of what was measured, and seconds.
 AGREE = (0.1, 0.01)
 #: One-way trips that follow one another until the first drawing; of other policies, one.
-_TRIPS = {"carry": 5, "carry-early": 3}
+_TRIPS = {"carry": 5, "carry-early": 3, "replay": 3, "ack": 3}
+#: What servers have clients keep copies of.
+_KEEPS = {"replay": "tokens", "ack": "acks"}
 _BEFORE, _AFTER = 0.5, 0.4  # seconds that are watched around a move, at least
 
 
@@ -142,10 +144,11 @@ def _fitted(found: dict[str, Pause], delay: float, runs: int) -> Model:
 async def _measured(policy: str, delay: float, runs: int) -> Pause:
     """Move so often, there and back."""
     password = secrets.token_hex(8)
+    words = ("--keep", _KEEPS.get(policy, "none"))
     found: list[Pause] = []
     async with (
         DelayedNetwork(delay) as net,
-        ServerPair(GUEST, host=net.server_address, password=password) as pair,
+        ServerPair(GUEST, host=net.server_address, password=password, words=words) as pair,
         LivelyClient(
             net.server_address, pair.source.port, password=password, prefix=net.command()
         ) as client,

@@ -70,7 +70,11 @@ async def main(count: int, folder: str, name: str, *, incoming: bool) -> None:
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(orders), sys.stdin)
     servers = [
         await aiospice.serve(
-            SmallGuest(), port=0, control=f"{folder}/{name}-{number}", incoming=incoming
+            SmallGuest(),
+            port=0,
+            control=f"{folder}/{name}-{number}",
+            incoming=incoming,
+            keep="acks",
         )
         for number in range(count)
     ]

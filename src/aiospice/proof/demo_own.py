@@ -197,7 +197,7 @@ async def tell(
     """Run all of it; returns the exit status."""
     began = time.monotonic()
     print("Starting two servers, one of them with a guest ...", file=err, flush=True)
-    async with ServerPair(GUEST) as pair:
+    async with ServerPair(GUEST, words=("--keep", "acks")) as pair:
         outcomes = [await _one(pair, each, migrations, json, out, err) for each in policies]
     seconds = time.monotonic() - began
     for outcome in outcomes:

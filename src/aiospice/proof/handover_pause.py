@@ -81,7 +81,10 @@ async def measure(
 async def still(policy: str, kind: str) -> float:
     """Seconds that the guest stands still in a move, with one of `CLIENTS`."""
     guest = f"{__name__}:{NoisyGuest.__name__}"
-    async with ServerPair(guest) as pair, contextlib.AsyncExitStack() as stack:
+    async with (
+        ServerPair(guest, words=("--keep", "acks")) as pair,
+        contextlib.AsyncExitStack() as stack,
+    ):
         relay = await stack.enter_async_context(DelayRelay(_SLOW if kind == CLIENTS[2] else 0))
         if kind != CLIENTS[0]:
             way = await relay.to("127.0.0.1", pair.source.port)

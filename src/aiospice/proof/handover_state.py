@@ -98,8 +98,8 @@ async def _one(policy: str) -> dict[str, Any]:
 
 async def _between(policy: str, here: str, there: str) -> dict[str, Any]:
     async with (
-        aiospice.serve(StudioGuest(), port=0, control=here) as source,
-        aiospice.serve(StudioGuest(), port=0, control=there, incoming=True) as target,
+        aiospice.serve(StudioGuest(), port=0, control=here, keep="acks") as source,
+        aiospice.serve(StudioGuest(), port=0, control=there, incoming=True, keep="acks") as target,
         DelayRelay(0) as relay,
     ):
         ways = [await relay.to("127.0.0.1", _port(each)) for each in (source, target)]

@@ -357,6 +357,11 @@ class Arriving(Parting):
             channel.fail(error)
             self._end(session, str(error), error)
             return
+        self._has_arrived(session, channel)
+
+    def _has_arrived(self, session: ServerSession, channel: ServerChannel) -> None:
+        """A channel goes on here: so may those that have no record, and the rest of the session."""
+        connection = session.connections[channel.key]
         begin = self.target.record(session.id, channel.key, self._now)
         for key in sorted(begin):
             self._take_up(session, key)

@@ -54,6 +54,8 @@ class MachineState:
     agent: AgentState = field(default_factory=AgentState)
     #: What each client holds down.
     held: dict[int, HeldDown] = field(default_factory=dict)
+    #: Clients that go on by themselves, and whether they have been told of the agent.
+    replays: dict[int, bool] = field(default_factory=dict)
     #: What each client's displays asked for: compression, video codecs.
     wishes: dict[int, dict[int, tuple[int, tuple[int, ...]]]] = field(default_factory=dict)
 

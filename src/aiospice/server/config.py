@@ -11,10 +11,14 @@ if TYPE_CHECKING:
 
     from aiospice.link.sasl import SaslUser
 
-__all__ = ["COMPRESSIONS", "Limits", "Peer", "ServerConfig"]
+__all__ = ["COMPRESSIONS", "KEEPS", "Limits", "Peer", "ServerConfig"]
 
 #: What ``compression`` may be; the client's wish comes first if it has one.
 COMPRESSIONS = ("auto", "off", "lz", "quic", "glz", "auto_lz", "auto_glz", "lz4")
+
+
+#: What ``keep`` may be.
+KEEPS = ("none", "tokens", "acks")
 
 
 class Peer(NamedTuple):
@@ -74,6 +78,10 @@ class ServerConfig(NamedTuple):
     lossy: Literal["auto", "never", "always"] = "auto"
     #: Regions that keep changing as videos.
     video: Literal["auto", "never"] = "auto"
+    #: Whether clients of ours keep copies of what the guest hasn't taken, so that they can send it
+    #: again at the next server (`Policy.REPLAY`), and know that from tokens, or are told of each
+    #: message.
+    keep: Literal["none", "tokens", "acks"] = "none"
     #: `VideoCodecType` numbers that this server can encode, the best first.
     video_codecs: tuple[int, ...] = (1,)
     #: Whether sound may leave as Opus.

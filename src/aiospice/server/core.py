@@ -22,9 +22,9 @@ from aiospice.server.events import (
     ServerChannelClosed,
     ServerChannelOpened,
 )
-from aiospice.server.linked import Linked
 from aiospice.server.links import Links, Ticket
 from aiospice.server.machine import Machine
+from aiospice.server.resuming import Resuming
 from aiospice.server.session import ServerSession, capabilities, channel_class
 from aiospice.wire.channels import ChannelType
 from aiospice.wire.common import LinkCode
@@ -49,12 +49,12 @@ SILENT_TIMES = 4
 NO_PONG = "it doesn't answer pings"
 
 
-class ServerCore(Linked, Links):
+class ServerCore(Resuming, Links):
     """See the module's text."""
 
     def __init__(self, config: ServerConfig, crypto: ServerCrypto) -> None:
         Links.__init__(self, config, crypto)
-        Linked.__init__(self, config, Machine())
+        Resuming.__init__(self, config, Machine())
         self._tick_at: float | None = None
         #: The connection whose messages are being handled: what they change waits for their end.
         self._handling = 0

@@ -23,6 +23,7 @@ from aiospice.devices.chardev import (
     CharDevice,
     ClientDropped,
     GuestFailed,
+    MessagesTaken,
     OfferAgain,
     TokensReturned,
 )
@@ -294,6 +295,8 @@ class Devices:
         for event in core.events():
             if isinstance(event, TokensReturned):
                 self._return_tokens(device, event)
+            elif isinstance(event, MessagesTaken):
+                self._messages_taken(device, event)
             elif isinstance(event, ClientDropped):
                 self._client_dropped(device, event)
             elif isinstance(event, MonitorsAsked):
@@ -333,6 +336,13 @@ class Devices:
         elif isinstance(channel, DeviceServer):
             channel.give(event.count, device.core.rules.client_limit)
         self._wants(session.connections[device.key])
+
+    def _messages_taken(self, device: Device, event: MessagesTaken) -> None:
+        session = self.sessions.get(event.client)
+        channel = session.channels.get(device.key) if session is not None else None
+        if session is not None and channel is not None:
+            channel.committed(event.count)
+            self._wants(session.connections[device.key])
 
     def _client_dropped(self, device: Device, event: ClientDropped) -> None:
         session = self.sessions.get(event.client)

@@ -331,7 +331,9 @@ class Leaving(Serving, Peering):
             channel.stop()
             flags = 0
         early = self.source.policy is Policy.CARRY_EARLY and channel.key[0] == 2
-        if flags and self._is_direct():
+        if self._leaves_with_copies(session, channel):
+            pass
+        elif flags and self._is_direct():
             self._send_directly(session, channel)
         elif early and session.helds[channel.key[1]].started:
             channel.migrate(MigrateFlags.NEED_DATA_TRANSFER)
@@ -346,6 +348,10 @@ class Leaving(Serving, Peering):
 
     def _is_direct(self) -> bool:
         """Whether records go over the link to the target."""
+        return False
+
+    def _leaves_with_copies(self, session: ServerSession, channel: ServerChannel) -> bool:
+        """Have a client leave that sends again what the guest hasn't taken; False if it can't."""
         return False
 
     def _send_directly(self, session: ServerSession, channel: ServerChannel) -> None:

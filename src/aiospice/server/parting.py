@@ -20,7 +20,7 @@ from aiospice.channels.server.vmc import DeviceServer
 from aiospice.migration.peer import Late, LateEnd, Record
 from aiospice.migration.source import ClientStage, SourcePhase
 from aiospice.server.forwarding import LATE_LIMIT
-from aiospice.server.holding import Holding
+from aiospice.server.replaying import Replaying
 from aiospice.wire import main as messages
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class _Quiet:
     until: float
 
 
-class Parting(Holding):
+class Parting(Replaying):
     """See the module's text."""
 
     connections: dict[int, Connection]
@@ -99,6 +99,9 @@ class Parting(Holding):
 
     def _passed(self, session: ServerSession, channel: ServerChannel, event: Passed) -> None:
         place = (session.id, channel.key)
+        if place in self._left_with:
+            super()._passed(session, channel, event)
+            return
         if isinstance(channel, MainServer) and self._is_ours(place, event.number):
             self._here(session, channel, ((event.number, event.body),))
             return

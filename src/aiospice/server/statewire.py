@@ -32,6 +32,8 @@ __all__ = ["decode_machine", "encode_machine"]
 
 #: The largest cursor, in pixels a side; displays, monitors of one, and clients of a server.
 _CURSOR, _DISPLAYS, _HEADS, _CLIENTS = 512, 16, 256, 4096
+#: Bytes of one message for a device.
+_MESSAGE = DEVICE_HEADER.size + MAX_CARD_DATA
 _U8, _U16, _U32, _U64 = 0xFF, 0xFFFF, 0xFFFFFFFF, (1 << 64) - 1
 _FREQUENCY, _SOUND_CHANNELS = 384_000, 8
 
@@ -75,6 +77,8 @@ def decode_machine(data: bytes) -> MachineState:
     for client, held in state.held.items():
         _within("a client", (client,), _U32)
         _check_held(held)
+    _few("clients that go on by themselves", state.replays, _CLIENTS)
+    _within("a client", state.replays, _U32)
     _few("clients with wishes", state.wishes, _CLIENTS)
     for client, wishes in state.wishes.items():
         _within("a client", (client, *wishes), _U32)
@@ -167,7 +171,14 @@ def _check_device(device: DeviceState) -> None:
         if origin not in origins:
             _bad(f"a buffer of {origin[:20]!r}")
     _within("a device's client", device.queues, _U32)
-    _few("bytes of a card message", device.part, DEVICE_HEADER.size + MAX_CARD_DATA)
+    _few("bytes of a card message", device.part, _MESSAGE)
+    _within("answers", (device.answered,), _U8)
+    if device.begun is not None:
+        client, taken, size, head = device.begun
+        _within("a client", (client,), _U32)
+        _within("a message's size", (size,), _MESSAGE, 1)
+        _within("what is read of a message", (taken,), size - 1, 1)
+        _few("bytes of a message's head", head, min(size, 64))
 
 
 def _check_agent(agent: AgentState) -> None:

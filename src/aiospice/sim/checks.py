@@ -80,6 +80,7 @@ class Checks:
         unread = -core.taken
         for buffer in core.buffers:
             unread += len(buffer.data)
+        for buffer in (*core.buffers, *core.behind):
             if buffer.client in paid and buffer.origin.value == "client":
                 paid[buffer.client] += buffer.price
         for client, price in self._lifted(server, device):
@@ -104,6 +105,10 @@ class Checks:
         state = server.core.frozen
         if state is None:
             return []
+        aside = server.core._aside.get(device.key)
+        if aside is not None:
+            unread = aside.buffers
+            return [(each.client, each.price) for each in unread if each.origin.value == "client"]
         mine = device is server.core.agent
         found = state.agent.device if mine else state.devices.get(device.key)
         waits = [] if found is None else found.to_guest
@@ -134,6 +139,8 @@ class Checks:
             record = channel.migrate_data
             moving += 0 if record is None else len(record)
             held += channel.queued_bytes + len(channel.framing.buffer)
+            copies = getattr(channel, "copies", None)
+            moving += 0 if copies is None else copies.size
         for links in (core.retired, core.migration.links):
             for link in links.values():
                 if link.framing is not None:

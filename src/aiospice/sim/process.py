@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from aiospice.channels.vmc import DeviceData
 from aiospice.client.config import ClientConfig
@@ -235,6 +235,10 @@ class SimServer(ServerCore):
         return tuple(each for each in found if each != TOKENS)
 
 
+#: What servers have their clients keep.
+_KEEPS: dict[str, Literal["tokens", "acks"]] = {"replay": "tokens", "ack": "acks"}
+
+
 class ServerProcess(Process):
     """A server with a guest that runs in it, or is to come."""
 
@@ -245,7 +249,10 @@ class ServerProcess(Process):
         super().__init__(world, name)
         shared = world.scenario.clients > 1
         config = ServerConfig(
-            password=PASSWORD, on_second_client="share" if shared else "takeover", video="never"
+            password=PASSWORD,
+            on_second_client="share" if shared else "takeover",
+            video="never",
+            keep=_KEEPS.get(world.scenario.policy, "none"),
         )
         self.core = SimServer(config, SimCrypto(self.chance.fork("crypto")))
         self.core.tokens = world.scenario.tokens

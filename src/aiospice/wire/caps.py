@@ -47,6 +47,8 @@ class MainCap(IntEnum):
     SEAMLESS_MIGRATE = 3
     #: aiospice's own (`aiospice.wire.hold`).
     HOLD = 29
+    #: aiospice's own (`aiospice.wire.keep`).
+    KEEP = 30
 
 
 class DisplayCap(IntEnum):

@@ -8,6 +8,7 @@ from aiospice.wire import draw as draw  # its messages belong to this channel
 from aiospice.wire.caps import DisplayCap as DisplayCap
 from aiospice.wire.common import WaitForChannel
 from aiospice.wire.images import ImageCompression
+from aiospice.wire.keep import Replay, Shows
 from aiospice.wire.message import CLIENT, SERVER, Message
 from aiospice.wire.record import (
     Record,
@@ -46,9 +47,11 @@ __all__ = [
     "PreferredCompression",
     "PreferredVideoCodecType",
     "QualityIndicator",
+    "Replay",
     "Reset",
     "ResourceId",
     "ResourceType",
+    "Shows",
     "StreamActivateReport",
     "StreamClip",
     "StreamCreate",

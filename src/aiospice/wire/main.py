@@ -7,6 +7,7 @@ from enum import IntEnum
 from aiospice.wire.channels import ChannelType
 from aiospice.wire.common import LinkCode
 from aiospice.wire.hold import Held, Hold, Release
+from aiospice.wire.keep import Committed, Keep, Keeping, Replay, Resume
 from aiospice.wire.message import CLIENT, SERVER, Message
 from aiospice.wire.record import (
     Record,
@@ -38,10 +39,13 @@ __all__ = [
     "ClientAgentToken",
     "ClientInfo",
     "ClientMigrateEnd",
+    "Committed",
     "DstInfo",
     "Held",
     "Hold",
     "Init",
+    "Keep",
+    "Keeping",
     "MigrateBegin",
     "MigrateBeginSeamless",
     "MigrateCancel",
@@ -60,6 +64,8 @@ __all__ = [
     "Name",
     "QualityIndicator",
     "Release",
+    "Replay",
+    "Resume",
     "Uuid",
 ]
 

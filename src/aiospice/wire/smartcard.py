@@ -10,6 +10,7 @@ from enum import IntEnum
 from struct import Struct
 
 from aiospice.wire.hold import Held, Hold, Release
+from aiospice.wire.keep import Committed, Keep, Keeping, Replay, Resume
 from aiospice.wire.message import CLIENT, SERVER, Message
 from aiospice.wire.record import block, counter, u32
 from aiospice.wire.tokens import ClientTokens, Tokens
@@ -22,10 +23,15 @@ __all__ = [
     "CardMessage",
     "ClientData",
     "ClientTokens",
+    "Committed",
     "Data",
     "Held",
     "Hold",
+    "Keep",
+    "Keeping",
     "Release",
+    "Replay",
+    "Resume",
     "Tokens",
 ]
 

@@ -7,6 +7,7 @@ from enum import IntEnum
 
 from aiospice.wire.channels import CHANNEL_LIMITS
 from aiospice.wire.hold import Held, Hold, Release
+from aiospice.wire.keep import Committed, Keep, Keeping, Replay, Resume
 from aiospice.wire.message import CLIENT, SERVER, Message
 from aiospice.wire.record import counter, pointer_bytes, rest, u8, u32, when
 from aiospice.wire.tokens import ClientTokens, Tokens
@@ -17,15 +18,20 @@ __all__ = [
     "ClientData",
     "ClientPortEvent",
     "ClientTokens",
+    "Committed",
     "CompressedData",
     "Compression",
     "Data",
     "Held",
     "Hold",
+    "Keep",
+    "Keeping",
     "PortEvent",
     "PortEvents",
     "PortInit",
     "Release",
+    "Replay",
+    "Resume",
     "Tokens",
 ]
 

@@ -23,6 +23,16 @@ from aiospice.wire.channels import channel_name
 from aiospice.wire.handover import RECORDS
 from aiospice.wire.header import pack_header, read_sub_messages
 from aiospice.wire.hold import HOLD_CHANNELS, Held, Hold, Release
+from aiospice.wire.keep import (
+    KEEP_CHANNELS,
+    REPLAY_CHANNELS,
+    RESUME_NUMBER,
+    SHOWS_LIMIT,
+    Committed,
+    Keep,
+    Keeping,
+    Replay,
+)
 from aiospice.wire.message import CLIENT, Message
 from aiospice.wire.registry import find, message_name
 
@@ -34,10 +44,12 @@ if TYPE_CHECKING:
 __all__ = [
     "ASKED_LIMIT",
     "TOGETHER",
+    "CopiesTold",
     "FlushMarked",
     "HeldBack",
     "Passed",
     "RecordArrived",
+    "Resumed",
     "ServerChannel",
     "ServerPhase",
 ]
@@ -75,6 +87,21 @@ class FlushMarked(Event):
 
 class HeldBack(Event):
     """The client sends nothing more on this channel (`ServerChannel.hold`)."""
+
+
+class CopiesTold(Event):
+    """The client keeps copies of all data behind this, or would have too many (`Keeping`)."""
+
+    on: bool
+
+
+class Resumed(Event):
+    """The first message of a client that goes on by itself: `Resume`, or `Shows` on a display.
+
+    The channel is parked until `ServerChannel.unpark`.
+    """
+
+    message: Message
 
 
 class Passed(Event):
@@ -152,6 +179,11 @@ class ServerChannel(CountsUnused):
         self.flushed = False
         #: On a source: the client was asked to stop sending, and hasn't said yet that it has.
         self.holds: bool | None = None
+        #: The client was asked to keep copies of what it sends here, and keeps them.
+        self.keep_asked = False
+        self.keeps = False
+        #: On a target: the client goes on by itself, without a record.
+        self.resumes = False
         #: On a source: what the client says is for the target, and told as `Passed`.
         self.passes_on = False
         #: On a target: the record may come from the source itself, and the client's messages then
@@ -301,6 +333,43 @@ class ServerChannel(CountsUnused):
         self.holds = True
         self.send(Hold())
 
+    def keep(self, window: int) -> None:
+        """Have a client of ours keep copies (`aiospice.wire.keep`); 0: none any more."""
+        self.keep_asked = window > 0
+        self.send(Keep(window=window))
+
+    def committed(self, messages: int) -> None:
+        """The guest has taken so many messages of a client that keeps copies."""
+        if self._queue and self._queue[-1][0] == Committed.number and self._queue[-1][1]:
+            self.queued_bytes -= len(self._queue.pop()[1])
+        self.send(Committed(messages=messages))
+
+    def expect_resume(self) -> None:
+        """The client goes on by itself: its first message says how, and no record comes."""
+        self.resumes = True
+        self.framing.limit = max(self.framing.limit, SHOWS_LIMIT)
+        if self._ahead:  # it was parked for the record that would have come
+            self.phase, self.late_awaited = ServerPhase.WAITING, False
+
+    def leave_with_copies(self, messages: int, partial: int) -> None:
+        """Have a client that keeps copies leave: it sends the rest to the target."""
+        self.send(Replay(messages=messages, partial=partial))
+        self.migrate(0)
+        self.passes_on = True
+
+    def _on_keeping(self, message: Keeping) -> None:
+        if not self.keep_asked:
+            raise RemoteProtocolError("nobody asked for it", message="Keeping")
+        self.keeps = bool(message.on)
+        self._events.append(CopiesTold(on=self.keeps))
+
+    def _on_resume(self, message: Message) -> None:
+        if not self.resumes or self.phase is not ServerPhase.WAITING:
+            raise RemoteProtocolError("nobody asked for it", message=type(message).__name__)
+        self.resumes = False
+        self.phase = ServerPhase.PARKED
+        self._events.append(Resumed(message=message))
+
     def stay(self) -> None:
         """The machine stays: go on after `hold`, or after `migrate` if the client comes back."""
         if self.phase is ServerPhase.MIGRATING:
@@ -420,7 +489,8 @@ class ServerChannel(CountsUnused):
 
     def _frame(self, number: int, serial: int, sub_list: int, body: bytes) -> None:
         early = self.phase is ServerPhase.WAITING and number not in self.before_record
-        if early and self.by_link:  # the record comes from the source itself, and hasn't yet
+        # The record comes from the source itself, and hasn't yet.
+        if early and self.by_link and not self.resumes:
             self._ahead.append((number, serial, sub_list, body))
             self.phase = ServerPhase.PARKED
             self.late_awaited = True
@@ -434,7 +504,8 @@ class ServerChannel(CountsUnused):
 
     def _message(self, number: int, body: bytes) -> None:
         self.received += 1
-        if self.phase is ServerPhase.WAITING and number not in self.before_record:
+        goes_on = self.resumes and number == RESUME_NUMBER
+        if self.phase is ServerPhase.WAITING and number not in self.before_record and not goes_on:
             raise RemoteProtocolError(
                 "came before the record of the hand-over, which has to be the first",
                 message=message_name(self.key[0], CLIENT, number),
@@ -450,8 +521,11 @@ class ServerChannel(CountsUnused):
                 assert kind is not None
                 handler(self, kind.parse(body))
             return
-        if number == Held.number and self.key[0] in HOLD_CHANNELS:
-            self._on_held(Held.parse(body))
+        channels, own = _EXTENSIONS.get(number, ((), ""))
+        if self.key[0] in channels:
+            extension = find(self.key[0], CLIENT, number)
+            assert extension is not None
+            getattr(self, own)(extension.parse(body))
             return
         if self.passes_on and number not in self.never_passed:
             self._events.append(Passed(number=number, body=body))
@@ -542,6 +616,12 @@ class ServerChannel(CountsUnused):
         pass  # the connection will be closed
 
 
+#: Our own messages, whatever a channel passes on: on which channels, and what is done with them.
+_EXTENSIONS: dict[int, tuple[tuple[int, ...], str]] = {
+    Held.number: (HOLD_CHANNELS, "_on_held"),
+    Keeping.number: (KEEP_CHANNELS, "_on_keeping"),
+    RESUME_NUMBER: (REPLAY_CHANNELS, "_on_resume"),
+}
 _BASE_HANDLERS: dict[int, Callable[..., None]] = {
     common.AckSync.number: ServerChannel._on_ack_sync,
     common.Ack.number: ServerChannel._on_ack,
