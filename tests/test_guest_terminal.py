@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, cast
@@ -257,15 +258,24 @@ class Stage:
 
 @asynccontextmanager
 async def running(*command: str, **options: Any) -> AsyncIterator[Stage]:
-    stage = Stage(*command, **options)
-    task = asyncio.create_task(stage.guest.run())
-    try:
-        yield stage
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+    stage, start, pids = Stage(*command, **options), Child.start, []
+
+    async def started(*words: Any) -> Child:
+        child = await start(*words)
+        pids.append(child.process.pid)
+        return child
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Child, "start", started)
+        task = asyncio.create_task(stage.guest.run())
+        try:
+            yield stage
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+    for pid in pids:
         with pytest.raises(ChildProcessError):  # neither a process nor a zombie is left
-            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
 
 
 async def test_a_shell_answers_and_the_pixels_say_so() -> None:
@@ -329,6 +339,21 @@ async def test_control_characters_reach_the_program() -> None:
         async with asyncio.timeout(20):
             while "^[[A" not in stage.lines()[3]:
                 await asyncio.sleep(0.02)
+
+
+async def test_ctrl_c_reaches_the_program_of_a_server_that_ignores_it() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as of one in the background
+    try:
+        async with running() as stage:
+            await stage.until("$")
+            stage.type("sleep 100\n")
+            await stage.until("$ sleep 100")
+            stage.press(0x1D, 0x2E)
+            async with asyncio.timeout(20):
+                while stage.lines()[2] != "$":
+                    await asyncio.sleep(0.02)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 async def test_an_ended_program_is_started_again_by_enter() -> None:

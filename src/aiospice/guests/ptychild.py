@@ -26,12 +26,12 @@ WAITING_BYTES = 64 << 10
 GRACE_SECONDS = 2.0
 
 #: Runs in the new session: makes the pty its controlling terminal and becomes the program. Python
-#: ignores two signals, which would be inherited.
+#: ignores two signals, and who runs a server in the background others, which would be inherited.
 _LAUNCH = """\
 import fcntl, os, signal, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-for number in (signal.SIGPIPE, signal.SIGXFSZ):
-    signal.signal(number, signal.SIG_DFL)
+for name in ("PIPE", "XFSZ", "HUP", "INT", "QUIT", "TERM", "TSTP", "TTIN", "TTOU"):
+    signal.signal(getattr(signal, "SIG" + name), signal.SIG_DFL)
 try:
     os.execvp(sys.argv[1], sys.argv[1:])
 except OSError as error:
