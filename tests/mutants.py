@@ -147,6 +147,31 @@ MUTANTS = {
         "channels.base", "self.held_until = self._now + HELD_SECONDS", "pass", ("hold",)
     ),
     # who may come, and time
+    # what clients have copies of
+    "what-was-begun-is-sent-from-its-beginning": Mutant(
+        "devices.replay",
+        "partial = 0 if first is None else max(0, aside.taken - header)\n",
+        "partial = 0\n",
+        ("replay", "ack"),
+    ),
+    "a-message-taken-is-sent-again": Mutant(
+        "devices.replay",
+        "Report(client.done, partial)",
+        "Report(max(0, client.done - 1), partial)",
+        ("replay", "ack"),
+    ),
+    "what-clients-have-copies-of-goes-with-the-guest-too": Mutant(
+        "devices.replay", "    state.to_guest = kept\n", "", ("replay", "ack")
+    ),
+    "a-token-too-many-for-who-resumes": Mutant(
+        "devices.replay",
+        "client.tokens, client.free = own, 0\n",
+        "client.tokens, client.free = own + 1, 0\n",
+        ("replay", "ack"),
+    ),
+    "tokens-of-what-is-sent-again-are-lost": Mutant(
+        "devices.replay", "    return own - tokens\n", "    return 0\n", ("replay", "ack")
+    ),
     "any-ticket-will-do": Mutant(
         "server.links", "link.expect(self._expected(link.request))", "link.expect(None)"
     ),

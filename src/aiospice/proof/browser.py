@@ -137,7 +137,7 @@ class Browser:
         self.web_port = self._web.server_address[1]
         threading.Thread(target=self._web.serve_forever, args=(0.05,), daemon=True).start()
 
-    async def _start(self, program: str, limit: float = 60) -> None:
+    async def _start(self, program: str, limit: float = 120) -> None:
         from websockets.asyncio.client import connect
 
         home = {"HOME": self._profile.name, "XDG_CACHE_HOME": self._profile.name}
@@ -285,7 +285,7 @@ class Page:
             raise LocalError(f"the page: {found['exceptionDetails']}")
         return found["result"].get("value")
 
-    async def until(self, script: str, limit: float = 40) -> Any:
+    async def until(self, script: str, limit: float = 90) -> Any:
         """Wait until a piece of JavaScript gives something true, and return that."""
         end = time.monotonic() + limit
         while not (value := await self.evaluate(script)):
@@ -310,7 +310,7 @@ class Page:
         truth: Callable[[], Picture | Awaitable[Picture]],
         *,
         tolerance: int = 0,
-        limit: float = 40,
+        limit: float = 90,
     ) -> Picture:
         """Wait until the canvas is what ``truth`` gives, and return that.
 

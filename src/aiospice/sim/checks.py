@@ -228,6 +228,8 @@ class Checks:
     def _one_client(self, client: ClientProcess, owner: ServerProcess) -> None:
         world = self.world
         if client.core.session_id not in owner.core.sessions:
+            if client.was_hostile:
+                return  # thrown out, and about to hear of it
             world.wrong(f"{client.name} is up, and {owner.name} doesn't know it")
             return
         whole = all(mode == "seamless" for mode in client.modes)
