@@ -104,6 +104,17 @@ async def test_the_hand_over_is_measured_beside_qemu(capsys: pytest.CaptureFixtu
 
 
 @pytest.mark.peers
+async def test_a_window_of_glz_is_measured_beside_what_it_saves(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    rows = await results(capsys, "handover", only="window")
+    assert len(rows) == 4
+    for row in rows:
+        assert row["measured"] == "window"
+        assert 0 < row["told"] < row["window"] <= 4 << 20
+        assert 0 <= row["glz_more"] < row["told"]
+
+
 async def test_a_screenshot_loads_nothing_that_it_does_not_use(
     qemu_factory: Callable[..., Any], tmp_path: Any
 ) -> None:

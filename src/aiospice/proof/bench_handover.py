@@ -10,8 +10,8 @@ same way for ours and for QEMU, in one run:
 * silence of a port that the guest writes to without pause, every 10 ms;
 * silence of a stream that the guest echoes.
 
-``pause``, ``state`` and ``crowd`` are `aiospice.proof.handover_pause`, ``handover_state`` and
-``handover_crowd``.
+``pause``, ``state``, ``crowd`` and ``window`` are `aiospice.proof.handover_pause`,
+``handover_state``, ``handover_crowd`` and ``handover_window``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiospice.errors import LocalError, MissingProgram
 from aiospice.migration.source import Policy
-from aiospice.proof import gtkpeer, handover_crowd, handover_pause, handover_state
+from aiospice.proof import (
+    gtkpeer,
+    handover_crowd,
+    handover_pause,
+    handover_state,
+    handover_window,
+)
 from aiospice.proof.bench import complain, median
 from aiospice.proof.delay import DelayedNetwork
 from aiospice.proof.handover import our_move, qemu_move
@@ -45,8 +51,9 @@ if TYPE_CHECKING:
 
 __all__ = ["measure", "undisturbed"]
 
-#: Trips and silences; the guest's standstill; bytes of a full desktop; many clients at once.
-KINDS = ("trips", "pause", "state", "crowd")
+#: Trips and silences; the guest's standstill; bytes of a full desktop; many clients at once; what a
+#: GLZ window is worth.
+KINDS = ("trips", "pause", "state", "crowd", "window")
 POLICIES = tuple(each.value for each in Policy)
 _ECHO, _TALK = 0, 1
 _PRIORITY = 5  # below the delay program's
@@ -84,6 +91,7 @@ async def measure(
         "pause": lambda: handover_pause.measure(policies=policies, runs=runs),
         "state": lambda: handover_state.measure(policies=("carry", "direct")),
         "crowd": lambda: handover_crowd.measure(policies=policies),
+        "window": handover_window.measure,
     }
     for kind in chosen:
         with undisturbed():
