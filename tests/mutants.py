@@ -118,7 +118,7 @@ MUTANTS = {
         "channels.server.inputs", "self.keys_down = dict.fromkeys(held.keys)", "pass"
     ),
     "keys-of-who-does-not-come-stay-down": Mutant(
-        "server.arriving", "self._events += let_up(held.keys, held.buttons)", "pass"
+        "server.arriving", "self._to_guest(let_up(held.keys, held.buttons))", "pass"
     ),
     "a-guest-that-is-not-stopped": Mutant(
         "server.leaving", "        self.frozen = state\n", "        self.frozen = None\n"

@@ -517,9 +517,9 @@ def test_a_thin_line_is_that_of_one_client() -> None:
     world, _ = world_with_agent(more=1, lossy="always")
     change_record(world, 2, at(16, "B", 1))
     world.move("source", "target")
-    sessions = list(world["target"].core.sessions.values())
-    assert len(sessions) == 2
-    assert [session.helds[0].thin for session in sessions] == [False, False]
+    sessions = world["target"].core.sessions
+    thin = [sessions[client.core.session_id].helds[0].thin for client in world.clients]
+    assert thin == [True, False]
     assert all(serves(world["target"], world, client) for client in world.clients)
 
 

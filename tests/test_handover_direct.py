@@ -8,7 +8,7 @@ import pytest
 from tests.test_handover_checks import on_the_way, packed, reason
 from tests.two_servers import TwoServers, WorldClient
 
-from aiospice.channels.server.inputs import InputsServer
+from aiospice.channels.server.inputs import InputsServer, KeyChanged
 from aiospice.channels.vmc import DeviceData
 from aiospice.client.picture import Picture
 from aiospice.migration.client import MigrationFinished
@@ -282,6 +282,40 @@ def test_keys_go_up_if_what_a_client_typed_at_last_is_lost() -> None:
     anna.channel(3).key_down(0x20)
     world.run()
     assert list(inputs.keys_down) == [0x20]
+
+
+@pytest.mark.parametrize("port", [True, False], ids=["with a port", "keys alone"])
+def test_nothing_is_waited_for_that_a_source_can_not_tell_any_more(port: bool) -> None:
+    world = TwoServers(machine if port else lambda host: host.display(0).resize(64, 48))
+    world.policy = Policy.DIRECT
+    anna = world.client()
+    world.wait(1)
+    anna.channel(3).key_down(0x1E)
+    world.run()
+    for kind in (3, 10) if port else (3,):
+        assert (kind, 0) in anna.core.channels
+    world.prepare("source", "target")
+    world.carry("source", "target")
+    anna.deaf.add(10 if port else 3)
+    world["source"].core.complete_migration(world.now)
+    world.run()
+    target, before = world["target"], world.now
+    session = target.core.sessions[anna.core.session_id]
+    assert session.channels[10 if port else 3, 0].late_awaited
+    world.unlink()
+    world.run()
+    assert world.now == before
+    if port:
+        assert "is lost" in reason(world)
+        return
+    assert not session.channels[3, 0].late_awaited
+    ups = [event.code for event in target.seen(KeyChanged) if not event.pressed]
+    assert ups == [0x1E]
+    anna.deaf.clear()
+    world.run()
+    anna.channel(3).key_down(0x20)
+    world.run()
+    assert target.seen(KeyChanged)[-1].code == 0x20
 
 
 def test_a_client_that_floods_the_source_instead_of_leaving_is_ended() -> None:

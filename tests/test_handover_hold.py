@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from tests.test_handover_direct import PORT, TRIP, came, told, world_with_client
 from tests.two_servers import TwoServers, WorldClient
 
+from aiospice.aio.calm import CALM
+from aiospice.aio.going import Leave
 from aiospice.channels.base import HELD_SECONDS
 from aiospice.channels.server.inputs import InputsServer, KeyChanged
+from aiospice.channels.smartcard import CardMessageReceived
+from aiospice.client.config import ClientConfig
 from aiospice.client.connections import CHANNEL_CAPS
 from aiospice.errors import StateError
 from aiospice.migration.client import MigrationCancelled, MigrationFinished
+from aiospice.migration.link_source import SourceLinkPhase
 from aiospice.migration.peer import Late, LateEnd
 from aiospice.migration.source import Policy
 from aiospice.server.events import ServerChannelClosed
-from aiospice.server.holding import HOLD_SECONDS, ClientsHeld, NotHeld
+from aiospice.server.guest import Host
+from aiospice.server.holding import HOLD_SECONDS, LOOK_SECONDS, ClientsHeld, NotHeld, Patience
 from aiospice.server.leftover import LateLost
 from aiospice.server.returning import RETURN_SECONDS, STILL_SECONDS
 from aiospice.wire.caps import MainCap
 from aiospice.wire.hold import Held
+from aiospice.wire.smartcard import DEVICE_HEADER, CardMessage
 
 OURS = pytest.mark.parametrize("ours", [True, False], ids=["ours", "stock"])
 
@@ -195,6 +204,87 @@ def test_clients_are_held_only_when_they_are_ready_and_once() -> None:
         source.hold_clients(world.now)
 
 
+# -- the limit of the wait -------------------------------------------------------------------------
+
+
+def test_the_limit_counts_from_when_the_guest_stopped() -> None:
+    world, anna = world_with_client(Policy.HOLD)
+    world.prepare("source", "target")
+    world.wait(1)
+    source = world["source"]
+    anna.deaf.add(0)
+    stopped = world.now
+    world.wait(0.2)  # it takes a while until its clients can be asked
+    source.core.hold_clients(world.now, since=stopped)
+    world.wait(HOLD_SECONDS - 0.2 - 0.01)
+    assert not source.core.clients_held
+    world.wait(0.01)
+    assert source.core.clients_held
+    assert [event.seconds for event in source.seen(NotHeld)] == [HOLD_SECONDS]
+
+
+@pytest.mark.parametrize("busy", [0.0, 0.001, 0.03, 0.094])
+def test_a_wait_ends_in_time_though_the_clock_is_looked_at_late(busy: float) -> None:
+    patience = Patience(1000.5)
+    now, looks = 1000.0, 0
+    while (wait := patience.look(now)) is not None:
+        now += wait + busy
+        looks += 1
+    assert 1000.5 - LOOK_SECONDS - busy <= now <= 1000.5 + 1e-9
+    assert looks >= 0.5 / (LOOK_SECONDS + busy) - 2
+
+
+def test_a_wait_that_something_else_ends_is_not_late() -> None:
+    patience = Patience(1000.5)
+    for step in range(498):  # each before the next look is due
+        assert patience.look(1000 + step / 1000) is not None
+    assert patience.look(1000.5) is None
+
+
+async def test_the_guest_goes_on_in_time_however_busy_its_source_is() -> None:
+    clock = [1000.0]
+
+    def busy() -> float:
+        clock[0] += 0.03  # whatever else the loop does takes that long each time
+        return clock[0]
+
+    asked: list[tuple[float, float, float]] = []
+    core = SimpleNamespace(clients_held=False, sent_off=False)
+    core.hold_clients = lambda *given: asked.append(given)
+    leave: Any = type("Some", (), {})()
+    leave.core, leave.now, leave._hold_seconds, leave._turned = core, busy, 0.5, asyncio.Event()
+    leave.shell = SimpleNamespace(turn=lambda: None)
+    leave.link = SimpleNamespace(phase=SourceLinkPhase.STOPPING)
+    try:
+        await Leave._hold(leave, 1000.0)
+    finally:
+        CALM.end(leave)
+    assert asked == [(1000.03, 0.5, 1000.0)]
+    assert 1000.4 < clock[0] <= 1000.5
+    core.clients_held = True
+    await Leave._hold(leave, 1000.0)
+    assert asked[1][2] == 1000.0
+    core.clients_held = False
+    leave.link.phase = SourceLinkPhase.OVER  # it has been called off, or the target is gone
+    await Leave._hold(leave, clock[0])
+
+
+def test_a_stock_client_is_not_sent_to_a_target_that_is_out_of_reach(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world, anna = held_world(monkeypatch, False)
+    source = world["source"]
+    world.unlink()
+    source.core.hold_clients(world.now)
+    assert source.core.clients_held
+    assert not source.core.sent_off
+    source.core.cancel_migration(world.now)
+    world.run()
+    anna.channel(10).write(b"as before")
+    world.run()
+    assert source.host.port(PORT).read() == b"as before"
+
+
 # -- a stock client that comes back ----------------------------------------------------------------
 
 
@@ -250,6 +340,112 @@ def test_what_a_stock_client_said_at_the_target_is_given_back(
     source.core.complete_migration(world.now)
     world.wait(1)
     assert [event.mode for event in anna.seen(MigrationFinished)] == ["seamless"]
+
+
+@pytest.mark.parametrize("later", [0.0, 2 * TRIP, 1.0])
+def test_it_is_given_back_though_the_client_goes_before_the_target_knows(
+    monkeypatch: pytest.MonkeyPatch, later: float
+) -> None:
+    world, anna = held_world(monkeypatch, False, delay=TRIP)
+    source, target = world["source"], world["target"]
+    anna.channel(10).write(b"before ")
+    source.core.hold_clients(world.now)
+    world.wait(3 * TRIP)
+    for _ in range(3):  # the first of them has the target read no further
+        anna.channel(10).write(b"at the target ")
+        anna.channel(3).key_down(0x1E)
+        world.wait(TRIP / 4)
+    source.core.freeze_machine(world.now)
+    source.core.cancel_migration(world.now)
+    world.wait(later)
+    target.core.give_back(world.now)
+    world.wait(1)
+    anna.channel(10).write(b"and back")
+    world.wait(1)
+    said = b"before " + 3 * b"at the target " + b"and back"
+    assert source.host.port(PORT).read() == said
+    assert len(source.seen(KeyChanged)) == 3
+    assert not source.seen(LateLost)
+    assert not source.core.returning
+    assert not target.core.sessions
+    assert not target.core._untold
+
+
+def test_what_a_client_said_that_went_before_its_guest_came_is_not_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world, anna = held_world(monkeypatch, False, delay=TRIP)
+    source, target = world["source"], world["target"]
+    source.core.hold_clients(world.now)
+    world.wait(3 * TRIP)
+    anna.channel(10).write(b"at the target ")
+    world.wait(2 * TRIP)
+    state = source.core.freeze_machine(world.now)
+    for line in [each for each in world.lines if each.node is target]:
+        connection = target.core.connections[line.number]
+        if connection.channel is not None and connection.channel.key == (1, 0):
+            world.cut_off(line)
+    world.run()
+    assert target.core.giving
+    assert target.core._untold
+    target.core.thaw_machine(state, world.now)
+    world.run()
+    assert not target.core.giving
+    assert not target.core._untold
+    assert not target.core.sessions
+
+
+def card_reader(host: Host) -> None:
+    host.smartcard()
+
+
+def test_card_messages_that_wait_while_clients_are_held_come_at_the_target(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    caps = tuple(cap for cap in CHANNEL_CAPS[1] if cap != MainCap.HOLD)
+    monkeypatch.setitem(CHANNEL_CAPS, 1, caps)
+    world = TwoServers(card_reader, linked=True)
+    world.policy = Policy.HOLD
+    anna = world.client()
+    anna.channel(8).send_card(CardMessage.READER_ADD, 0xFFFFFFFF, b"reader\0")
+    world.wait(1)
+    world.prepare("source", "target")
+    world.wait(1)
+    source = world["source"]
+    source.core.hold_clients(world.now)
+    world.run()
+    said = DEVICE_HEADER.pack(CardMessage.APDU, 0, 4) + b"card"
+    assert source.host.smartcard().write(said) == len(said)
+    world["target"].core.thaw_machine(source.core.freeze_machine(world.now), world.now)
+    source.core.complete_migration(world.now)
+    world.wait(1)
+    assert [event.data for event in anna.seen(CardMessageReceived)] == [b"card"]
+
+
+@pytest.mark.parametrize("marked", [True, False])
+def test_what_a_client_was_to_be_handed_that_does_not_come_is_the_next_ones(
+    monkeypatch: pytest.MonkeyPatch, marked: bool
+) -> None:
+    world, anna = held_world(monkeypatch, False)
+    source, target = world["source"], world["target"]
+    source.core.hold_clients(world.now)
+    world.run()
+    assert source.host.port(PORT).write(b"for whoever comes") == 17
+    state = source.core.freeze_machine(world.now)
+    if marked:
+        target.core.thaw_machine(state, world.now)
+    for line in list(world.lines):
+        world.cut_off(line)
+    world.run()
+    if not marked:
+        target.core.thaw_machine(state, world.now)
+    world.clients.clear()
+    bert = WorldClient(ClientConfig(host="target", port=5900))
+    world.clients.append(bert)
+    bert.core.start(world.now)
+    world.wait(1)
+    assert came(bert) == b"for whoever comes"
+    assert anna is not bert
 
 
 @pytest.mark.parametrize("how", ["silence", "link", "no link"])

@@ -180,6 +180,22 @@ def test_a_target_does_not_wait_for_ever_for_what_a_client_sent_elsewhere() -> N
     assert port.read() == b""
 
 
+@AWAY
+def test_nothing_more_is_awaited_of_a_source_that_is_gone(way: str) -> None:
+    world, _ = world_of(Policy.DIRECT, way)
+    target = world["target"]
+    world.carry("source", "target")
+    world["source"].core.complete_migration(world.now)
+    world.wait(TRIP / 2)
+    assert target.core._parting
+    before = world.now
+    world.unlink()
+    world.run()
+    assert world.now == before
+    assert not target.core._parting
+    assert "port:0" in [event.channel for event in target.seen(LateLost)]
+
+
 # -- smartcards, the agent, keyboard and mouse -----------------------------------------------------
 
 

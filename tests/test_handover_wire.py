@@ -245,6 +245,7 @@ def test_depth_has_a_limit_both_ways() -> None:
 def full() -> MachineState:
     """A state with something of everything."""
     device = DeviceState("echo", True, [(b"in", "client", 7, 1)], [b"out"], {7: [b"queued"]})
+    device.waited, device.full = {7: 12_000}, True
     agent = AgentState(device, (b"\x01", 1, 5, b"part"), (1, 2, 0, False), (1, 2))
     agent.to_agent, agent.monitors = {7: (4, 9, 1, True)}, {7: b"mon"}
     agent.writer, agent.held = 7, {8: [(b"chunk", False)]}
@@ -274,6 +275,7 @@ def full() -> MachineState:
         agent=agent,
         held={7: HeldDown((0x1C, 0xE048), 3, 0xE0)},
         wishes={7: {0: (4, (1, 2))}},
+        replays={7: True},
     )
 
 

@@ -183,7 +183,7 @@ def test_tokens_of_what_has_gone_with_the_guest_are_not_given_twice() -> None:
     before = DeviceState(to_guest=[(b"from before", "client", 5, 1)])
     lower(core, before)
     client = core.add_client(5, 0.0, flow_control=True)
-    gone = lift(core)
+    gone = lift(core, 0.0)
     record = handover.CharDevice(
         connected=1,
         num_client_tokens=client.window - 1,

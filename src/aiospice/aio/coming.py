@@ -159,7 +159,10 @@ class Come(Driver):
         self._machine = None
         self._collected = Collected()
         core = self.core
-        core.target.forget()
+        if self.server.has_guest:
+            core.target.forget()
+        else:
+            core.guest_stays(f"its machine doesn't come: {text}", self.now())
         if self.link.phase is TargetLinkPhase.RETURNING:
             core.give_back(self.now())
             self.shell.turn()

@@ -14,6 +14,7 @@ from aiospice.migration.link_source import Do, SourceLink, SourceLinkPhase
 from aiospice.migration.plainform import encode_plain
 from aiospice.migration.source import ClientStage, Policy, SourcePhase
 from aiospice.server.early import EarlyPixels, guest_pieces, pack_piece, rest_pieces
+from aiospice.server.holding import Patience
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -192,14 +193,21 @@ class Leave(Driver):
         self.link.copied(self.now())
         self.poke()
 
-    async def _hold(self) -> None:
-        """Have clients stop sending, as far as they do that in time."""
-        self.core.hold_clients(self.now(), self._hold_seconds)
+    async def _hold(self, since: float) -> None:
+        """Have clients stop sending; the guest stands still ``since`` then, and not for long."""
+        self.core.hold_clients(self.now(), self._hold_seconds, since)
         self.link.takes_back = self.core.sent_off
         self.shell.turn()
-        while not self.core.clients_held:
+        patience = Patience(since + self._hold_seconds)
+        while not self.core.clients_held and self.link.phase is SourceLinkPhase.STOPPING:
+            wait = patience.look(self.now())
+            if wait is None:
+                return  # `freeze_machine` goes on without who hasn't answered
+            CALM.begin(self)
             self._turned.clear()
-            await self._turned.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await self._turned.wait()
 
     def poke(self) -> None:
         """Something may have changed."""
@@ -258,10 +266,14 @@ class Leave(Driver):
         await self._catch_up()
         if self.link.phase is not SourceLinkPhase.STOPPING:  # called off meanwhile
             return
-        self.link.stands_still(self.now())
+        since = self.now()
+        self.link.stands_still(since)
         await server._end_life()
-        if core.source.policy is Policy.HOLD and core.source.phase is SourcePhase.READY:
-            await self._hold()
+        going = self.link.phase is SourceLinkPhase.STOPPING
+        if going and core.source.policy is Policy.HOLD and core.source.phase is SourcePhase.READY:
+            await self._hold(since)
+        if self.link.phase is not SourceLinkPhase.STOPPING:
+            return
         core.rest(self.now())
         CALM.begin(self)
         self.shell.settle()

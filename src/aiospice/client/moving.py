@@ -89,6 +89,8 @@ class Moving(Connections, ABC):
         self._to_move: set[Key] = set()
         #: The connections to the source of channels that have moved, for a way back.
         self._moved_from: dict[Key, ChannelLink] = {}
+        #: Channels that were lost since the first has moved.
+        self._lost_meanwhile: list[ClientChannel] = []
         #: A migration that was asked for before the last one was complete.
         self._postponed: MigrationRequested | None = None
         #: Starting over: channels still to come, when to give up, when to try again.
@@ -217,6 +219,7 @@ class Moving(Connections, ABC):
             self._put_on(channel, old)
         lost = [key for key, old in self._moved_from.items() if old.stage is LinkStage.CLOSED]
         self._moved_from = {}
+        self._lost_meanwhile = []
         self._to_move = set()
         for channel in self.channels.values():
             channel.may_migrate = False
@@ -281,6 +284,7 @@ class Moving(Connections, ABC):
         destination = self.migration.destination
         assert destination is not None
         self._moved_from = {}
+        self._lost_meanwhile = []
         self._close_retired()
         self._settle_on(destination, self._endpoints())
         for link in self._pending():  # it was on its way to the server that has been left
@@ -385,6 +389,9 @@ class Moving(Connections, ABC):
         self._answer()
         self._moved_from = {}
         self._to_move = set()
+        for channel in self._lost_meanwhile:  # they begin anew with the session
+            self._count_risk(channel)
+        self._lost_meanwhile = []
         self._postponed = None
         self._step = None
         for link in self._pending():
@@ -441,6 +448,8 @@ class Moving(Connections, ABC):
             self._drop(link)
         channel = self._let_go(key)
         if channel is not None:
+            if self.migration.phase is MigrationPhase.SWITCHING:
+                self._lost_meanwhile.append(channel)
             self._events.append(ChannelGone(key=key, channel=channel.name, error=error))
 
     def _let_go(self, key: Key) -> ClientChannel | None:

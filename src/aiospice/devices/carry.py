@@ -10,16 +10,12 @@ Facts: spice-server ``server/char-device.cpp``.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from aiospice.devices.chardev import CharDevice, DeviceClient, Origin, WriteBuffer
 from aiospice.errors import DecodeError
 from aiospice.wire import handover
 from aiospice.wire.handover import NO_FLOW_CONTROL
 from aiospice.wire.tokens import LEAST_MESSAGE
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 __all__ = [
     "DeviceState",
@@ -31,6 +27,7 @@ __all__ = [
     "refuse",
     "take_back",
     "thaw_client",
+    "to_the_next",
 ]
 
 
@@ -45,6 +42,9 @@ class DeviceState:
     #: What no client was handed, and what waits for a token of each client.
     backlog: list[bytes] = field(default_factory=list)
     queues: dict[int, list[bytes]] = field(default_factory=dict)
+    #: For how long it has waited already, in ms; the guest waits for word that it can write again.
+    waited: dict[int, int] = field(default_factory=dict)
+    full: bool = False
     #: Of a smartcard reader: the guest knows of it, and the part of a message that it has written.
     reader: bool = False
     part: bytes = b""
@@ -59,7 +59,7 @@ def refuse(text: str, name: str, offset: int) -> DecodeError:
     return DecodeError(text, field=name, offset=offset)
 
 
-def lift(core: CharDevice) -> DeviceState:
+def lift(core: CharDevice, now: float) -> DeviceState:
     """Stop the device and take out what goes with the guest."""
     core.stop()
     state = DeviceState()
@@ -76,6 +76,8 @@ def lift(core: CharDevice) -> DeviceState:
         if client.send_queue:
             state.queues[client.id] = list(client.send_queue)
             client.send_queue.clear()
+            if client.waits_since is not None:
+                state.waited[client.id] = int(1000 * max(0.0, now - client.waits_since))
             client.waits_since = None
     core.draining = True
     return state
@@ -105,13 +107,18 @@ def put_back(core: CharDevice, state: DeviceState, now: float) -> None:
         known = core.clients.get(id)
         if known is not None:
             known.send_queue.extendleft(reversed(waiting))
-            known.waits_since = now
+            known.waits_since = _since(state, id, now)
         elif keeps:
             core.backlog.extendleft(reversed(waiting))
     core.draining = False
     core.start()
     for id in list(core.clients):
         core.add_tokens(id, 0, now)
+
+
+def _since(state: DeviceState, id: int, now: float) -> float:
+    """Since when a client's messages wait, as if no time had passed on the way here."""
+    return now - state.waited.get(id, 0) / 1000
 
 
 def lower(core: CharDevice, state: DeviceState) -> None:
@@ -129,6 +136,15 @@ def lower(core: CharDevice, state: DeviceState) -> None:
         core.begun = state.begun
         core.behind, core.buffers = core.buffers, core.behind
         core.unread_bytes = 0
+
+
+def to_the_next(core: CharDevice, state: DeviceState, id: int, now: float) -> None:
+    """A client that the guest's part speaks of doesn't come: what waits is for the next one."""
+    waiting = state.queues.pop(id, [])
+    if waiting and core.rules.keeps:
+        core.backlog.extendleft(reversed(waiting))
+        for client in list(core.clients):
+            core.add_tokens(client, 0, now)
 
 
 def adopted(core: CharDevice, client: DeviceClient) -> int:
@@ -171,12 +187,12 @@ def thaw_client(
     record: handover.CharDevice,
     now: float,
     *,
-    waiting: Iterable[bytes] = (),
+    state: DeviceState | None = None,
     write: bool = True,
 ) -> int:
     """Restore a client from its part of a record; tells how many new tokens it is to be given.
 
-    ``waiting``: what waits for tokens of it, from the guest's part. ``write``: put the record's
+    ``state``: the guest's part, which has what waits for tokens of it. ``write``: put the record's
     bytes into the device. `DecodeError` for numbers that can't be so: the client has to go.
     """
     client = core.clients[id]
@@ -206,8 +222,10 @@ def thaw_client(
         else:
             core.self_tokens -= 1
             core._push(WriteBuffer(record.write_data, Origin.SERVER, id))
-    client.send_queue.extend(waiting)
-    client.waits_since = now if client.send_queue else None
+    waiting = [] if state is None else state.queues.pop(id, [])
+    if state is not None and waiting:
+        client.send_queue.extend(waiting)
+        client.waits_since = _since(state, id, now)
     if client.flow_control:
         core._give_back(client, 0)
     core.add_tokens(id, 0, now)

@@ -88,7 +88,7 @@ def settle(core: AgentDevice, now: float) -> None:
 def lift_agent(core: AgentDevice, now: float) -> AgentState:
     """Stop the device and take out what goes with the guest."""
     settle(core, now)
-    state = AgentState(lift(core))
+    state = AgentState(lift(core, now))
     state.reading = (core.chunk_header, core.port, core.chunk_left, bytes(core.piece))
     state.from_agent = _judged(core.from_agent)
     state.agent_caps = core.agent_caps
@@ -181,8 +181,8 @@ def thaw_agent(
     core.waiting = False
     core.add_client(client, now, flow_control=True)
     sender = core.clients[client]
-    waiting = state.device.queues.get(client, []) if state is not None else []
-    thaw_client(core, client, record.device, now, waiting=waiting, write=False)
+    device = None if state is None else state.device
+    thaw_client(core, client, record.device, now, state=device, write=False)
     own = sum(port == CLIENT_PORT for port, _ in chunks)
     if own > record.device.write_num_client_tokens:
         text = f"{own} messages of the client, {record.device.write_num_client_tokens} are paid for"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aiospice.devices.carry import freeze_client, thaw_client
+from aiospice.devices.carry import DeviceState, freeze_client, thaw_client
 from aiospice.devices.smartcard import SmartcardDevice
 from aiospice.wire.handover import SmartcardRecord
 
@@ -23,9 +23,19 @@ def freeze_smartcard(core: SmartcardDevice, client: int) -> SmartcardRecord:
     return record
 
 
-def thaw_smartcard(core: SmartcardDevice, client: int, record: SmartcardRecord, now: float) -> int:
-    """Restore the client from its record; tells how many new tokens it is to be given."""
-    grant = thaw_client(core, client, record.device, now)
+def thaw_smartcard(
+    core: SmartcardDevice,
+    client: int,
+    record: SmartcardRecord,
+    now: float,
+    *,
+    state: DeviceState | None = None,
+) -> int:
+    """Restore the client from its record; tells how many new tokens it is to be given.
+
+    ``state``: as of `thaw_client`.
+    """
+    grant = thaw_client(core, client, record.device, now, state=state)
     core.reader_added = bool(record.reader_added)
     core.part[:] = record.read_data
     return grant

@@ -220,6 +220,7 @@ def thaw(held: Held, record: DisplayRecord, now: float) -> None:
 
     channel.start_acks(ACK_WINDOW)
     held.line.began(channel, now)
+    held.line.go_on(thin=bool(record.low_bandwidth))
     if arrival.kept is None:
         _clear_cache(held, record)
     channel.send(messages.InvalAllPalettes())

@@ -26,22 +26,26 @@ from aiospice.channels.server.main import (
 )
 from aiospice.channels.server.vmc import DeviceServer, PortServer, VmcServer
 from aiospice.devices.agentdev import MAX_CHUNK, AgentDevice
-from aiospice.devices.carry import thaw_client
+from aiospice.devices.carry import thaw_client, to_the_next
 from aiospice.devices.carry_agent import thaw_agent
 from aiospice.devices.carry_smartcard import thaw_smartcard
 from aiospice.devices.smartcard import SmartcardDevice
 from aiospice.errors import AiospiceError, RemoteProtocolError, StateError
 from aiospice.migration.source import SourceMigration, SourcePhase
-from aiospice.migration.target import EXPECT_SECONDS, RECORD_SECONDS, TargetMigration
+from aiospice.migration.target import (
+    EXPECT_SECONDS,
+    RECORD_SECONDS,
+    SessionMissed,
+    TargetMigration,
+)
 from aiospice.server.arrival import Arrival, clear_at_last, thaw, wait_for_clearing
 from aiospice.server.carried import LateInputs, MachineState, lower_devices, put_machine
 from aiospice.server.keptlist import LIST_MORE, split_kept
 from aiospice.server.machine import CursorState
 from aiospice.server.parting import Parting
 from aiospice.server.sealed import SEALED_MORE
-from aiospice.wire import caps, main, vmc
+from aiospice.wire import main, vmc
 from aiospice.wire.agent_stream import MAX_MESSAGE
-from aiospice.wire.caps import MainCap
 from aiospice.wire.handover import (
     RECORDS,
     DisplayRecord,
@@ -70,6 +74,9 @@ Key = tuple[int, int]
 MAIN: Key = (1, 0)
 #: How long a client's keys wait for what it typed on the source at last.
 LATE_SECONDS = 1.0
+#: How long the guest runs here while what a client holds down stays down, though the client isn't
+#: here. Then it goes up, and down again if the client comes and still holds it.
+KEYS_SECONDS = 2.0
 
 
 class Arriving(Parting):
@@ -84,6 +91,12 @@ class Arriving(Parting):
         self._late_told = False
         #: Records of inputs that wait for what was typed meanwhile, and until when.
         self._late_awaited: dict[int, tuple[bytes, float]] = {}
+        #: When what clients hold goes up that aren't here; whose did.
+        self._keys_until: float | None = None
+        #: Since when a guest is expected; the one that was doesn't come.
+        self._awaited_since = 0.0
+        self.guest_elsewhere = False
+        self._lifted: set[int] = set()
         #: Records of main that wait for the guest's agent, what came behind them, and until when.
         self._kept: dict[int, tuple[MainRecord, list[Event], float]] = {}
 
@@ -119,6 +132,22 @@ class Arriving(Parting):
         self._stays_or_raise()
         if not self.sessions and not self.target.arrivals:
             self._be_new()
+        if not self.target.expected and not self.target.arrivals:
+            self._awaited_since = now
+        self.guest_elsewhere = False
+
+    def guest_stays(self, reason: str, now: float) -> None:
+        """The guest that was expected doesn't come, and there is no other here.
+
+        Clients that have begun anew here meanwhile are sent away, and none is let in until another
+        guest is expected. Those that were to come with the guest are not touched.
+        """
+        self._now = now
+        self.target.forget()
+        self.guest_elsewhere = True
+        for session in list(self.sessions.values()):
+            if session.id not in self.target.arrivals and session.since >= self._awaited_since:
+                self.disconnect(session.id, reason, now)
 
     def _stays_or_raise(self) -> None:
         if self.source.phase is not SourcePhase.IDLE or self._stands_still:
@@ -137,6 +166,7 @@ class Arriving(Parting):
         self._late_here, self._kept = {}, {}
         self._late_told = False
         self._late_awaited = {}
+        self._keys_until, self._lifted = None, set()
         for device in (self.agent, *self.devices.values()):
             core = device.core
             core.reset()
@@ -161,9 +191,10 @@ class Arriving(Parting):
             self._be_new()
         if self.carried is not None or self.frozen is not None:
             raise StateError("a guest is here already, or is about to leave")
+        before = {key: device.opened for key, device in self.devices.items()}
         lower_devices(state, self.agent, self.devices)
         put_machine(self.machine, state)
-        self.carried = state
+        self.carried, self.guest_elsewhere = state, False
         uniques = [each.shape.unique for each in state.cursors.values() if each.shape is not None]
         self._shapes = max(self._shapes, *uniques, 0)
         assert isinstance(self.agent.core, AgentDevice)
@@ -171,9 +202,14 @@ class Arriving(Parting):
         self.machine.graphics_told = self.agent.core.attachments
         for number in self.machine.displays:
             self.drawn(number)
-        for number in list(state.held):
-            if number not in self.target.arrivals:
-                self._let_up(number)
+        self._keys_until = now + KEYS_SECONDS
+        coming = {one.connection_id for one in self.target.expected} | set(self.target.arrivals)
+        told = {*state.held, *(n for each in state.devices.values() for n in each.queues)}
+        for number in told - set(self.target.arrivals):
+            (self._lift if number in coming else self._let_up)(number)
+        for session in self.sessions.values():
+            if session.id not in self.target.arrivals:
+                self._guest_came(session, before)
         for device in (self.agent, *self.devices.values()):
             self._device_moved(device)
         self._agent_here()
@@ -182,8 +218,15 @@ class Arriving(Parting):
         """As `Leaving.freeze_machine`; who hasn't arrived here yet doesn't lose what it holds."""
         state = super().freeze_machine(now, plain=plain)
         if self.carried is not None:
-            state.held.update(self.carried.held)
+            held = self.carried.held
+            state.held.update({n: down for n, down in held.items() if n not in self._lifted})
+        self._keys_until = None
         return state
+
+    def cancel_migration(self, now: float) -> None:
+        """As `Leaving.cancel_migration`; who isn't here yet holds its keys for a while."""
+        super().cancel_migration(now)
+        self._keys_until = now + KEYS_SECONDS if self.carried is not None else None
 
     def take_late_inputs(self, late: dict[int, LateInputs], now: float) -> None:
         """What clients typed while neither server had the guest (`late_inputs` there).
@@ -218,11 +261,39 @@ class Arriving(Parting):
 
     def _let_up(self, client: int) -> None:
         """Nobody holds down any more what a client held that doesn't come."""
-        held = None if self.carried is None else self.carried.held.pop(client, None)
-        if held is not None:
-            self._events += let_up(held.keys, held.buttons)
+        self._lift(client)
+        self._lifted.discard(client)
+        if self.carried is None:
+            return
+        self.carried.held.pop(client, None)
+        for key, state in self.carried.devices.items():
+            if client in state.queues:
+                to_the_next(self.devices[key].core, state, client, self._now)
+                self._device_moved(self.devices[key])
+
+    def _lift(self, client: int) -> None:
+        """What a client held goes up, until it comes."""
+        held = None if self.carried is None else self.carried.held.get(client)
+        if held is not None and client not in self._lifted:
+            self._lifted.add(client)
+            self._to_guest(let_up(held.keys, held.buttons))
+
+    def _keys_late(self, now: float) -> None:
+        """The guest has run here for a while: who isn't here holds nothing down for now."""
+        if self._keys_until is None or self._keys_until > now:
+            return
+        self._keys_until = None
+        for number in [] if self.carried is None else list(self.carried.held):
+            self._lift(number)
+        for session in self.sessions.values():
+            channel = session.channels.get((3, 0))
+            if isinstance(channel, InputsServer) and channel.late_awaited:
+                self._to_guest(channel.lift_all())
 
     def _tell_target(self) -> None:
+        for event in self.target.events:
+            if isinstance(event, SessionMissed) and event.client is not None:
+                self._let_up(event.client)
         self._events += self.target.events
         self.target.events = []
 
@@ -380,13 +451,17 @@ class Arriving(Parting):
             self._restore_display(session, channel, record)
         elif isinstance(record, InputsRecord) and isinstance(channel, InputsServer):
             held = {} if self.carried is None else self.carried.held
-            channel.thaw(record, self.machine.locks, held.get(session.id))
+            lifted = session.id in self._lifted
+            channel.thaw(record, self.machine.locks, held.get(session.id), lifted=lifted)
             held.pop(session.id, None)  # not before: of a record that can't be so it has to go up
+            self._lifted.discard(session.id)
             late = self._late_here.pop(session.id, LateInputs(()))
             channel.counts = False
             for event in channel.replay(late.messages, self._now):
                 self._handle(session, channel, event)
             channel.counts = True
+            if not channel.late_awaited:
+                self._to_guest(channel.press_again())
         elif isinstance(record, (VmcRecord, SmartcardRecord)):
             assert isinstance(channel, DeviceServer)
             self._restore_device(session, channel, record)
@@ -425,10 +500,9 @@ class Arriving(Parting):
             core.waiting = False
             grant = core.clients[session.id].tokens if channel.flow_control else 0
         elif isinstance(record, SmartcardRecord) and isinstance(core, SmartcardDevice):
-            grant = thaw_smartcard(core, session.id, record, self._now)
+            grant = thaw_smartcard(core, session.id, record, self._now, state=carried)
         else:
-            waiting = [] if carried is None else carried.queues.get(session.id, [])
-            grant = thaw_client(core, session.id, record.device, self._now, waiting=waiting)
+            grant = thaw_client(core, session.id, record.device, self._now, state=carried)
         if grant:
             channel.give(grant, core.rules.client_limit)
         if isinstance(channel, PortServer):
@@ -460,13 +534,6 @@ class Arriving(Parting):
         else:
             self._kept[session.id] = (record, [], self._now + RECORD_SECONDS)
             session.agent_told = True
-
-    def _tell_agent(self, channel: MainServer) -> None:
-        window = self.agent.core.rules.window
-        if caps.has(channel.client_caps, MainCap.AGENT_CONNECTED_TOKENS):
-            channel.send(main.AgentConnectedTokens(num_tokens=window))
-        else:
-            channel.send(main.AgentConnected())
 
     def _restore_agent(self, session: ServerSession, record: MainRecord) -> None:
         core = self.agent.core
@@ -572,27 +639,29 @@ class Arriving(Parting):
         late = [number for number, (_, until) in self._late_awaited.items() if until <= now]
         for number in late:
             self._late_here.setdefault(number, LateInputs(()))
+            self._lifted.discard(number)  # it isn't known what to press again
         self._late_told = self._late_told or bool(late)
         self._inputs_go_on(late)
         for number in late:  # nor what has gone up meanwhile
             session = self.sessions.get(number)
             channel = session.channels.get((3, 0)) if session is not None else None
             if isinstance(channel, InputsServer):
-                self._events += channel.release_all()
+                self._to_guest(channel.release_all())
 
     # -- time --------------------------------------------------------------------------------------
 
     def _serving_wake(self) -> float | None:
         soonest, target = super()._serving_wake(), self.target.next_wake()
-        if target is None and not self._kept and not self._late_awaited:
+        if (target or self._keys_until) is None and not self._kept and not self._late_awaited:
             return soonest
-        times = [soonest, target]
+        times = [soonest, target, self._keys_until]
         times += [until for _, _, until in self._kept.values()]
         times += [until for _, until in self._late_awaited.values()]
         return min((at for at in times if at is not None), default=None)
 
     def _wake_serving(self, now: float) -> None:
         self._inputs_late(now)  # first: a record that waits for us isn't late
+        self._keys_late(now)
         self.target.wake(now)
         late, self.target.late = self.target.late, []
         for client, reason in late:

@@ -73,10 +73,10 @@ def lift_devices(
     """Stop all devices and take out what goes with the guest."""
     assert isinstance(agent.core, AgentDevice)
     state.agent = lift_agent(agent.core, now)
-    state.agent.device.opened = agent.opened
+    state.agent.device.opened, state.agent.device.full = agent.opened, agent.told_full
     for key, device in devices.items():
-        found = lift(device.core)
-        found.name, found.opened = device.name, device.opened
+        found = lift(device.core, now)
+        found.name, found.opened, found.full = device.name, device.opened, device.told_full
         if isinstance(device.core, SmartcardDevice):
             found.reader, found.part = device.core.reader_added, bytes(device.core.part)
         state.devices[key] = found
@@ -102,11 +102,11 @@ def lower_devices(state: MachineState, agent: Device, devices: dict[Key, Device]
                 f"the guest comes with a device {found.name!r} on channel {key}, and here is {here}"
             )
     assert isinstance(agent.core, AgentDevice)
-    agent.opened = state.agent.device.opened
+    agent.opened, agent.told_full = state.agent.device.opened, state.agent.device.full
     agent.core.attached = agent.opened
     lower_agent(agent.core, state.agent)
     for key, found in state.devices.items():
-        devices[key].opened = found.opened
+        devices[key].opened, devices[key].told_full = found.opened, found.full
         core = devices[key].core
         lower(core, found)
         if isinstance(core, SmartcardDevice):

@@ -234,7 +234,8 @@ class ServerCore(Resuming, Links):
             if asked.connection_id and not self._arrival_judged(asked):
                 return LinkCode.BAD_CONNECTION_ID, "session-not-expected"
             takes_over = self.config.on_second_client == "takeover"
-            if self.source.moved or (self.source.wanted and takes_over):
+            gone = self.source.moved or self.guest_elsewhere
+            if gone or (self.source.wanted and takes_over):
                 return LinkCode.ERROR, "machine-moved"
             if asked.channel_id:
                 return LinkCode.CHANNEL_NOT_AVAILABLE, "no-such-channel"
@@ -365,6 +366,8 @@ class ServerCore(Resuming, Links):
             return
         if isinstance(error, RemoteProtocolError):
             error.where = f"{channel.name} of {connection.peer.address}"
+        if channel.key[0] == ChannelType.MAIN and error is None:
+            self._goes(session)
         if channel.key[0] == ChannelType.MAIN and not (error is None and self._lingers(session)):
             self._end(session, "the client left" if error is None else str(error), error)
         elif error is not None and session.id in self.target.arrivals:

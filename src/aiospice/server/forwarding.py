@@ -85,6 +85,9 @@ class Forwarding(Leaving):
         self._tell_peer(LateEnd(*place, whole=True))
         self._over(session)
 
+    def _goes(self, session: ServerSession) -> None:
+        """A client closes its main channel."""
+
     def _lingers(self, session: ServerSession) -> bool:
         """Whether a client that has closed its main channel has more under way to us."""
         return any(client == session.id for client, _ in self._forwarded)

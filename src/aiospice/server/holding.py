@@ -33,12 +33,14 @@ if TYPE_CHECKING:
     from aiospice.server.machine import Machine
     from aiospice.server.session import ServerSession
 
-__all__ = ["HOLD_SECONDS", "ClientsHeld", "Holding", "NotHeld"]
+__all__ = ["HOLD_SECONDS", "ClientsHeld", "Holding", "NotHeld", "Patience"]
 
 Key = tuple[int, int]
 MAIN: Key = (1, 0)
 #: How long clients may take to be held, while the guest stands still.
 HOLD_SECONDS = 0.5
+#: How often whoever waits for them looks at the clock, in seconds.
+LOOK_SECONDS = 0.01
 #: A client of ours goes on by itself after 30 s: before that, nothing of it is under way.
 _HELD_FOR = 20.0
 
@@ -52,7 +54,10 @@ class NotHeld(Event):
 
 
 class ClientsHeld(Event):
-    """All clients that can be held are: nothing of them is under way. It took ``seconds``."""
+    """All clients that can be held are, ``seconds`` after the guest has stopped.
+
+    Nothing of them is under way.
+    """
 
     seconds: float
 
@@ -65,6 +70,28 @@ class _Stage(Enum):
     MISSED = "missed"
 
 
+class Patience:
+    """Waits until a moment and no longer, though looks at the clock come late: others are busy.
+
+    It ends with the last look, if the next may come too late: as long as the longest took so far.
+    """
+
+    def __init__(self, until: float) -> None:
+        self.until = until
+        self._last: float | None = None
+        self._longest = 0.0
+
+    def look(self, now: float) -> float | None:
+        """Seconds until the next look, unless something else ends the wait; None: it is time."""
+        if self._last is not None:
+            self._longest = max(self._longest, now - self._last)
+        self._last = now
+        left = self.until - now
+        if left <= 0 or left < self._longest:
+            return None
+        return min(left, LOOK_SECONDS)
+
+
 class Holding(Forwarding):
     """See the module's text."""
 
@@ -74,26 +101,31 @@ class Holding(Forwarding):
         self._holds: dict[tuple[int, Key], _Stage] = {}
         self._hold_until: float | None = None
         self._hold_seconds = HOLD_SECONDS
-        self._held_at = 0.0
+        self._held_at = self._hold_since = 0.0
 
-    def hold_clients(self, now: float, seconds: float = HOLD_SECONDS) -> None:
+    def hold_clients(
+        self, now: float, seconds: float = HOLD_SECONDS, since: float | None = None
+    ) -> None:
         """Have clients stop sending: the guest has stopped, and its state is to be taken.
 
-        Until ``clients_held``, or ``seconds`` have passed. `StateError` unless clients are ready to
-        go and the policy is `Policy.HOLD`.
+        Until ``clients_held``, or ``seconds`` have passed ``since`` the guest stopped (None: it did
+        now). `StateError` unless clients are ready to go and the policy is `Policy.HOLD`.
         """
         self._now = now
         if self.source.policy is not Policy.HOLD or self.source.phase is not SourcePhase.READY:
             raise StateError("clients are held once they are ready, with the policy 'hold'")
         if self.frozen is not None or self._holds:
             raise StateError("clients are held already, or it is too late for it")
-        self._hold_until, self._hold_seconds = now + seconds, seconds
+        self._hold_since = now if since is None else since
+        self._hold_until, self._hold_seconds = self._hold_since + seconds, seconds
         self._held_at = now
         for number, session in self.sessions.items():
             main = session.channels.get(MAIN)
             if self.source.clients.get(number) is not ClientStage.WHOLE or main is None:
                 continue
             ours = has(main.client_caps, MainCap.HOLD)
+            if not ours and not self.peer.up:
+                continue  # it stays, and isn't sent to a target that is out of reach
             for channel in list(session.channels.values()):
                 if channel.key[0] in HOLD_CHANNELS and (ours or channel is not main):
                     self._hold(session, channel, ours=ours)
@@ -119,7 +151,7 @@ class Holding(Forwarding):
     def _look_at_holds(self) -> None:
         if self._hold_until is not None and _Stage.ASKED not in self._holds.values():
             self._hold_until = None
-            self._events.append(ClientsHeld(seconds=self._now - self._held_at))
+            self._events.append(ClientsHeld(seconds=self._now - self._hold_since))
 
     def _miss(self) -> None:
         """The time is up."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from aiospice.channels.events import Event
 from aiospice.channels.framing import Framing
 from aiospice.channels.server.base import ServerPhase
-from aiospice.channels.server.inputs import ButtonChanged, InputsServer, PointerPlaced
+from aiospice.channels.server.inputs import InputsServer
 from aiospice.channels.server.main import AgentPiece, AgentStarted, AgentTokens, MainServer
 from aiospice.channels.server.smartcard import CardWritten
 from aiospice.channels.server.vmc import DeviceServer, DeviceWritten, PortSignalled
@@ -109,9 +109,7 @@ class Leftover(Arriving):
         """What a late message means."""
         client, key = place
         if key == INPUTS:
-            if isinstance(event, (PointerPlaced, ButtonChanged)) and self._point(event):
-                return
-            self._events.append(event)
+            self._to_guest([event])
             return
         core = self.device(key).core
         if isinstance(event, PortSignalled):
@@ -134,7 +132,7 @@ class Leftover(Arriving):
         if not whole:
             self._events.append(LateLost(client=client, channel=channel_name(*key)))
         if key == INPUTS:
-            self._events += self._typing.pop(client).release_all()
+            self._to_guest(self._typing.pop(client).release_all())
         elif any(other == key for _, other in self._parting):
             return
         elif key == MAIN:
@@ -226,6 +224,8 @@ class Leftover(Arriving):
 
     def _peer_changed(self, up: bool) -> None:
         super()._peer_changed(up)
+        for place in [] if up else list(self._parting):
+            self._parted_whole(*place, whole=False)
         self._settle_alone()
 
     # -- ends, time --------------------------------------------------------------------------------

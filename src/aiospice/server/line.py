@@ -67,6 +67,10 @@ class Line:
         """Measure the way there and back while nothing else is on it."""
         self._ping(channel, now)
 
+    def go_on(self, *, thin: bool) -> None:
+        """The client comes from another server, which has found its line to be thin, or not."""
+        self._thin = thin
+
     def sent(self, channel: DisplayServer, now: float) -> None:
         """Look what has left, and send a ping behind it if one is due."""
         self.left = channel.handed_out + channel.queued_bytes

@@ -139,8 +139,8 @@ class Linked(Returning):
             channel.fail(error)
             self._end(session, str(error), error)
             return
-        if not whole and isinstance(channel, InputsServer):
-            self._events += channel.release_all()
+        if isinstance(channel, InputsServer):
+            self._to_guest(channel.press_again() if whole else channel.release_all())
         channel.late_ended()
         self._look_at_reading(session.connections[channel.key], channel)
         self._go_on(session, channel.key)
@@ -178,6 +178,21 @@ class Linked(Returning):
         super()._peer_changed(up)
         if self.peer.role == "target":
             self.target.link_changed(up, self._now)
+        if not up:
+            self._late_in_time(list(self._late_until))
+
+    def _late_in_time(self, places: list[tuple[int, Key]]) -> None:
+        """What is to come late never does: its time is up, or the source is gone.
+
+        A source that has told a record never comes back once its link is lost.
+        """
+        for client, key in places:
+            session = self.sessions.get(client)
+            channel = session.channels.get(key) if session is not None else None
+            if session is None or channel is None:
+                self._late_until.pop((client, key), None)
+            elif (client, key) in self._late_until:
+                self._late_ended(session, channel, whole=False)
 
     # -- ends --------------------------------------------------------------------------------------
 
@@ -197,11 +212,5 @@ class Linked(Returning):
         return min((at for at in times if at is not None), default=None)
 
     def _wake_serving(self, now: float) -> None:
-        for (client, key), until in list(self._late_until.items()):
-            session = self.sessions.get(client)
-            channel = session.channels.get(key) if session is not None else None
-            if session is None or channel is None:
-                self._late_until.pop((client, key), None)
-            elif until <= now:
-                self._late_ended(session, channel, whole=False)
+        self._late_in_time([place for place, until in self._late_until.items() if until <= now])
         super()._wake_serving(now)

@@ -21,6 +21,7 @@ from aiospice.wire.hold import HOLD_CHANNELS
 
 if TYPE_CHECKING:
     from aiospice.channels.server.base import Passed, ServerChannel
+    from aiospice.server.carried import MachineState
     from aiospice.server.config import ServerConfig
     from aiospice.server.machine import Machine
     from aiospice.server.session import ServerSession
@@ -54,6 +55,10 @@ class Returning(Leftover):
         super().__init__(config, machine)
         #: On the source: channels whose clients come back.
         self._returns: dict[tuple[int, Key], _Return] = {}
+        #: On the target: the guest doesn't come; before that is known, what is to be told then of
+        #: clients that went.
+        self._gives_back = False
+        self._untold: list[Late | LateEnd] = []
         #: On the target: channels whose clients go back, and how many bytes were given back.
         self._giving: dict[tuple[int, Key], int] = {}
         self._give_until: float | None = None
@@ -150,17 +155,42 @@ class Returning(Leftover):
         For as long as `giving` says so, `RETURN_SECONDS` at most.
         """
         self._now = now
-        self._give_until = now + RETURN_SECONDS
+        self._gives_back = True
+        untold, self._untold = self._untold, []
+        for message in untold:
+            self._tell_peer(message)
         for client in list(self.target.arrivals):
-            session = self.sessions[client]
-            session.leaving = True
-            for key, channel in list(session.channels.items()):
-                if key[0] not in HOLD_CHANNELS or key == MAIN:
-                    continue
-                self._giving[client, key] = 0
-                channel.give_back()
-                self._look_at_reading(session.connections[key], channel)
-                self._go_on(session, key)
+            self._give(self.sessions[client])
+
+    def _give(self, session: ServerSession) -> None:
+        """Read what a client says here until it has closed its channels."""
+        self._give_until = self._now + RETURN_SECONDS
+        session.leaving = True
+        for key, channel in list(session.channels.items()):
+            if key[0] not in HOLD_CHANNELS or key == MAIN or (session.id, key) in self._giving:
+                continue
+            self._giving[session.id, key] = 0
+            channel.give_back()
+            self._look_at_reading(session.connections[key], channel)
+            self._go_on(session, key)
+
+    def _tell_back(self, message: Late | LateEnd) -> None:
+        if self._gives_back:
+            self._tell_peer(message)
+        elif self.peer.up:
+            self._untold.append(message)
+
+    def _goes(self, session: ServerSession) -> None:
+        """A client goes before its machine is here: the source may have called it back already."""
+        super()._goes(session)
+        if any(self._waits_here(session, channel) for channel in session.channels.values()):
+            self._give(session)
+
+    def _waits_here(self, session: ServerSession, channel: ServerChannel) -> bool:
+        """Whether a client may have been sent here to be held, and nothing of its machine is."""
+        waits = channel.phase in (ServerPhase.WAITING, ServerPhase.PARKED) and channel.by_link
+        known = session.id in self.target.arrivals and self.carried is None and self.peer.up
+        return known and waits and channel.key[0] in HOLD_CHANNELS and channel.key != MAIN
 
     @property
     def giving(self) -> bool:
@@ -175,7 +205,7 @@ class Returning(Leftover):
         self._giving[place] += len(event.body)
         if session.id in self._still:
             self._still[session.id] = self._now + STILL_SECONDS
-        self._tell_peer(Late(*place, event.number, event.body))
+        self._tell_back(Late(*place, event.number, event.body))
         if self._giving[place] > LATE_LIMIT:
             self._floods(session, channel)
 
@@ -191,16 +221,28 @@ class Returning(Leftover):
         connection = session.connections[channel.key]
         closed = connection.number not in self.connections and channel.error is None
         if self._giving.pop(place, None) is not None:
-            self._tell_peer(LateEnd(*place, whole=closed))
+            self._tell_back(LateEnd(*place, whole=closed))
         super()._leave(session, channel)
         if closed and any(client == session.id for client, _ in self._giving):
             self._still.setdefault(session.id, self._now + STILL_SECONDS)
 
+    def thaw_machine(self, state: MachineState, now: float) -> None:
+        """As `Leftover.thaw_machine`."""
+        super().thaw_machine(state, now)
+        for client in {client for client, _ in self._giving}:
+            self.disconnect(client, "the client left", now)
+        self._untold = []
+
     def _peer_changed(self, up: bool) -> None:
         super()._peer_changed(up)
-        if not up:
+        if up:
+            self._gives_back, self._untold = False, []
+        else:
             self._back_in_time(list(self._returns))
-            self._giving, self._still = {}, {}
+            given = {client for client, _ in self._giving}
+            self._giving, self._still, self._untold = {}, {}, []
+            for session in [self.sessions[client] for client in given]:
+                self._over(session)
 
     def _back_in_time(self, places: list[tuple[int, Key]]) -> None:
         """No more is told: go on without."""
@@ -213,7 +255,7 @@ class Returning(Leftover):
     def _be_new(self) -> None:
         super()._be_new()
         self._returns, self._giving, self._give_until = {}, {}, None
-        self._still = {}
+        self._still, self._untold, self._gives_back = {}, [], False
 
     def _serving_wake(self) -> float | None:
         times = [super()._serving_wake(), *(back.until for back in self._returns.values())]
@@ -226,7 +268,7 @@ class Returning(Leftover):
             del self._still[client]
             for place in [place for place in self._giving if place[0] == client]:
                 del self._giving[place]
-                self._tell_peer(LateEnd(*place, whole=True))
+                self._tell_back(LateEnd(*place, whole=True))
             self.disconnect(client, "it has gone back", now)
         if self._give_until is not None and self._give_until <= now:
             self._give_until = None

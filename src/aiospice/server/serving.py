@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from aiospice.channels.server.cursor import Shape
+from aiospice.channels.server.base import ServerPhase
+from aiospice.channels.server.cursor import CursorServer, Shape
 from aiospice.channels.server.inputs import (
     ButtonChanged,
     InputsServer,
@@ -22,8 +23,9 @@ from aiospice.channels.server.main import (
     MainServer,
     MouseModeRequested,
 )
-from aiospice.channels.server.record import SoundRecorded
-from aiospice.channels.server.vmc import DeviceServer
+from aiospice.channels.server.playback import PlaybackServer
+from aiospice.channels.server.record import RecordServer, SoundRecorded
+from aiospice.channels.server.vmc import DeviceServer, PortServer
 from aiospice.devices.agentdev import AgentDevice
 from aiospice.server.devices import Devices
 from aiospice.server.machine import CursorState
@@ -38,16 +40,15 @@ from aiospice.wire.agent import (
 from aiospice.wire.caps import MainCap
 from aiospice.wire.main import MouseModes
 from aiospice.wire.playback import DataMode
+from aiospice.wire.vmc import PortEvents
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from aiospice.channels.events import Event
     from aiospice.channels.server.base import ServerChannel
-    from aiospice.channels.server.cursor import CursorServer
     from aiospice.channels.server.display import DisplayServer
-    from aiospice.channels.server.playback import PlaybackServer, SoundFormat
-    from aiospice.channels.server.record import RecordServer
+    from aiospice.channels.server.playback import SoundFormat
     from aiospice.server.config import ServerConfig
     from aiospice.server.connection import Connection
     from aiospice.server.frames import Display
@@ -184,11 +185,56 @@ class Serving(Devices):
     def _leave(self, session: ServerSession, channel: ServerChannel) -> None:
         """A channel is about to go: what it held down goes up."""
         if isinstance(channel, InputsServer):
-            self._events += channel.release_all()
+            self._to_guest(channel.release_all())
         self._wakes.pop((session.id, channel.key[1]), None)
 
     def _ended(self, session: ServerSession) -> None:
         """A session is gone."""
+
+    def _guest_came(self, session: ServerSession, ports: dict[Key, bool]) -> None:
+        """A guest has come to a client that is here already: tell it what is another now.
+
+        ports: which were open before.
+        """
+        machine = self.machine
+        for key, channel in list(session.channels.items()):
+            if channel.phase is not ServerPhase.OPEN:
+                continue
+            if isinstance(channel, MainServer):
+                channel.mouse_mode(machine.mouse_modes, machine.mouse_mode)
+                if self.agent.opened and not session.agent_told:
+                    self._tell_agent(channel)
+                    session.agent_told = True
+            elif isinstance(channel, InputsServer):
+                channel.locks(machine.locks)
+            elif isinstance(channel, CursorServer):
+                state = machine.cursors.get(key[1]) or CursorState()
+                channel.show(state.shape, state.position, state.visible)
+            elif isinstance(channel, PlaybackServer):
+                channel.stop()
+                self._begin_playback(session, channel, key[1])
+            elif isinstance(channel, RecordServer):
+                channel.stop()
+                self._begin_record(session, channel, key[1])
+            elif isinstance(channel, PortServer) and self.devices[key].opened != ports.get(key):
+                opened = self.devices[key].opened
+                channel.state(PortEvents.OPENED if opened else PortEvents.CLOSED)
+            self._wants(session.connections[key])
+
+    def _tell_agent(self, channel: MainServer) -> None:
+        """The guest has an agent."""
+        window = self.agent.core.rules.window
+        if caps.has(channel.client_caps, MainCap.AGENT_CONNECTED_TOKENS):
+            channel.send(main.AgentConnectedTokens(num_tokens=window))
+        else:
+            channel.send(main.AgentConnected())
+
+    def _to_guest(self, events: list[Event]) -> None:
+        """Tell the guest what went up or down without a message of a client."""
+        for event in events:
+            told = isinstance(event, (PointerPlaced, ButtonChanged)) and self._point(event)
+            if not told:
+                self._events.append(event)
 
     # -- what channels tell ------------------------------------------------------------------------
 

@@ -170,7 +170,8 @@ def _check_device(device: DeviceState) -> None:
         _within("a buffer's client and price", (client, price), _U32)
         if origin not in origins:
             _bad(f"a buffer of {origin[:20]!r}")
-    _within("a device's client", device.queues, _U32)
+    _within("a device's client", (*device.queues, *device.waited), _U32)
+    _within("ms that messages wait", device.waited.values(), _U32)
     _few("bytes of a card message", device.part, _MESSAGE)
     _within("answers", (device.answered,), _U8)
     if device.begun is not None:

@@ -152,6 +152,8 @@ class InputsServer(ServerChannel):
         self.counts = True
         #: The newest locks that the client doesn't know of yet.
         self._locks: int | None = None
+        #: What went up though the client holds it down, since it was on its way for too long.
+        self._lifted = HeldDown()
 
     def init(self, locks: int) -> None:
         """Begin: the guest's locks."""
@@ -177,6 +179,30 @@ class InputsServer(ServerChannel):
         events = let_up(self.keys_down, self.buttons)
         self.keys_down.clear()
         self.buttons = 0
+        self._lifted = HeldDown()
+        return events
+
+    def lift_all(self) -> list[Event]:
+        """As `release_all`, until it is known what the client still holds: `press_again`."""
+        before = self._lifted
+        lifted = HeldDown((*before.keys, *self.keys_down), before.buttons | self.buttons)
+        events = self.release_all()
+        self._lifted = lifted
+        return events
+
+    def press_again(self) -> list[Event]:
+        """What is to be told now that all is known that the client has typed meanwhile."""
+        lifted, self._lifted = self._lifted, HeldDown()
+        events: list[Event] = []
+        for code in lifted.keys:
+            self.keys_down[code] = None
+            events.append(KeyChanged(code=code, pressed=True))
+        for button in range(1, 8):
+            bit = 1 << (button - 1)
+            if lifted.buttons & bit:
+                self.buttons |= bit
+                event = ButtonChanged(button=button, pressed=True, buttons=self.buttons)
+                events.append(event)
         return events
 
     # -- moving ------------------------------------------------------------------------------
@@ -188,16 +214,25 @@ class InputsServer(ServerChannel):
         """
         self.keys_down.clear()
         self.buttons = 0
+        self._lifted = HeldDown()
         count = self.motion_count + sum(number in _MOTION for number, _ in kept)
         return InputsRecord(motion_count=min(count, MOST_MOTION))
 
-    def thaw(self, record: InputsRecord, locks: int, held: HeldDown | None) -> None:
-        """Go on where the source's record says; ``held``: what is held down, as the source knew."""
+    def thaw(
+        self, record: InputsRecord, locks: int, held: HeldDown | None, *, lifted: bool = False
+    ) -> None:
+        """Go on where the source's record says; ``held``: what is held down, as the source knew.
+
+        ``lifted``: it went up here meanwhile, see `press_again`.
+        """
         record.check(max_motion=MOST_MOTION)
         if held is not None:
-            self.keys_down = dict.fromkeys(held.keys)
-            self.buttons = held.buttons
             self._scancodes.prefix = held.prefix
+            if lifted:
+                self._lifted = held
+            else:
+                self.keys_down = dict.fromkeys(held.keys)
+                self.buttons = held.buttons
         self.locks(locks)
         self.motion_count = record.motion_count
         for _ in range(self.motion_count // inputs.MOTION_ACK_BUNCH):
@@ -226,6 +261,9 @@ class InputsServer(ServerChannel):
         if key is None:
             return
         code, pressed = key
+        if code in self._lifted.keys:
+            keys = tuple(other for other in self._lifted.keys if other != code)
+            self._lifted = self._lifted._replace(keys=keys)
         if pressed:
             if len(self.keys_down) >= KEYS_DOWN_LIMIT:
                 raise RemoteProtocolError(f"{KEYS_DOWN_LIMIT} keys are down at a time")
@@ -270,5 +308,6 @@ class InputsServer(ServerChannel):
         if not 1 <= button <= 7:
             raise RemoteProtocolError(f"there is no button {button}")
         bit = 1 << (button - 1)
+        self._lifted = self._lifted._replace(buttons=self._lifted.buttons & ~bit)
         self.buttons = self.buttons | bit if pressed else self.buttons & ~bit
         self._events.append(ButtonChanged(button=button, pressed=pressed, buttons=self.buttons))
