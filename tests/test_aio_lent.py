@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 from tests.test_aio_transport import BIG, Recorder, Servers
 
-from aiospice.aio.transport import open_transport
+from aiospice.aio.transport import LENT_MOST, Transport, open_transport
 
 
 @pytest.fixture
@@ -49,3 +49,79 @@ async def test_what_is_left_of_what_was_lent_comes_again(servers: Servers) -> No
     assert borrower.data == sent
     assert 16 * 1024 <= borrower.largest <= 1024 * 1024
     transport.abort()
+
+
+class Taker(Recorder):
+    """A handler that takes what it is lent in pieces of a size."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+        self.calls = 0
+        self.transport: Transport | None = None
+
+    def lent(self, view: memoryview) -> int:
+        self.calls += 1
+        left = len(view) % self.size
+        if left < len(view):
+            self.received(bytes(view[: len(view) - left]))
+        self.then()
+        return left
+
+    def then(self) -> None:
+        """What the handler does besides."""
+
+
+@pytest.mark.parametrize("size", [262_143, 262_145, 1_000_000, 3_000_000, LENT_MOST - 1])
+async def test_a_large_message_comes_in_one_piece(servers: Servers, size: int) -> None:
+    async def sends(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(sent)
+        await reader.read()
+
+    sent = BIG[: 16_000_000 // size * size]
+    taker = Taker(size)
+    transport = await open_transport(await servers.start(sends), taker, timeout=10)
+    await taker.until(lambda: len(taker.data) == len(sent))
+    assert taker.data == sent
+    transport.abort()
+
+
+async def test_nothing_is_read_behind_the_back_of_a_handler_that_pauses(servers: Servers) -> None:
+    class Pauser(Taker):
+        def then(self) -> None:
+            assert self.transport is not None
+            if len(self.data) > 100_000:
+                self.transport.pause()
+
+    async def sends(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(BIG)
+        await reader.read()
+
+    pauser = Pauser(1)
+    transport = await open_transport(await servers.start(sends), pauser, timeout=10)
+    pauser.transport = transport
+    for _ in range(5):
+        calls, before = pauser.calls, len(pauser.data)
+        await pauser.until(lambda: len(pauser.data) > max(100_000, before))  # noqa: B023
+        calls = pauser.calls
+        await asyncio.sleep(0.05)
+        assert pauser.calls == calls
+        transport.resume()
+    transport.abort()
+
+
+async def test_nothing_is_read_behind_the_back_of_a_handler_that_ends_it(servers: Servers) -> None:
+    class Ender(Taker):
+        def then(self) -> None:
+            assert self.transport is not None
+            if len(self.data) > 1_000_000:
+                self.transport.abort()
+
+    async def sends(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(BIG)
+        await reader.read()
+
+    ender = Ender(1)
+    ender.transport = await open_transport(await servers.start(sends), ender, timeout=10)
+    assert await ender.finished() is None
+    assert len(ender.data) <= 1_000_000 + (1 << 18)

@@ -43,11 +43,16 @@ CLOSE_SECONDS = 3.0
 Dial = Callable[[str, int], "socket.socket | Awaitable[socket.socket]"]
 
 #: Bytes that `Handler.lent` leaves are fewer.
-LENT_MOST = 256 * 1024
+LENT_MOST = 4 * 1024 * 1024
 
-# What a read fetches at most: at first, and from a peer that fills it.
-_LEAST_BUFFER, _MOST_BUFFER = 16 * 1024, 1024 * 1024
+# What a read fetches at most: at first, and from a peer that fills it. It is drawn from there, so
+# it should not be more than what a processor has at hand.
+_LEAST_READ, _MOST_READ = 16 * 1024, 256 * 1024
+# What is read before others have their turn, and what a read may fetch of a message that is larger
+# than a read.
+_MOST_AT_ONCE = 1024 * 1024
 _STAGGER_SECONDS = 0.25  # until the next address of a name is tried beside the last (RFC 8305)
+_MAY_READ = hasattr(os, "readv")
 _KEEPALIVE = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
 # Answers that layers owe the peer (pongs, key updates) while it doesn't read.
 _MAX_CONTROL_BYTES = 64 * 1024
@@ -129,8 +134,12 @@ class Transport(asyncio.BufferedProtocol):
         self._is_tcp = False
         self._peername = where
         self._early = bytearray()  # came with the end of the handshake
-        self._buffer = memoryview(bytearray(_LEAST_BUFFER))
+        self._buffer = memoryview(bytearray(_LEAST_READ))
         self._left = 0  # bytes at the beginning of the buffer that the handler hasn't taken
+        self._step = _LEAST_READ  # what a read fetches at most
+        self._asked = 0  # what the last one was to fetch
+        # The descriptor is known to be ours, and may be read without the loop.
+        self._reads_itself = _MAY_READ and isinstance(loop, asyncio.SelectorEventLoop)
         self._lent: Callable[[memoryview], int] | None = getattr(handler, "lent", None)
         self._live = False  # the handler may be called
         self._paused = False
@@ -356,9 +365,37 @@ class Transport(asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Where the next bytes go."""
-        return self._buffer[self._left :]
+        left = self._left
+        room = self._buffer[left : left + (self._step if left < self._step else _MOST_AT_ONCE)]
+        self._asked = len(room)
+        return room
 
     def buffer_updated(self, nbytes: int) -> None:
+        """Take what was read, and read on as long as the peer fills what is asked for.
+
+        What the loop does for each read takes as long as drawing from it.
+        """
+        came, budget = nbytes, _MOST_AT_ONCE
+        while True:
+            self._take(came)
+            budget -= came
+            if came < self._asked or budget <= 0 or not self._reads_on():
+                return
+            try:
+                came = os.readv(self._descriptor, (self.get_buffer(-1),))
+            except BlockingIOError:
+                return
+            if not came:  # the end, which the loop sees too
+                return
+
+    def _reads_on(self) -> bool:
+        """Whether more may be read for a handler that is lent it, behind the loop's back."""
+        if self._lent is None or self._stack is not None or not self._reads_itself:
+            return False
+        stops = self._paused or self._closing or self._error is not None
+        return not stops and self._live_raw() is not None
+
+    def _take(self, nbytes: int) -> None:
         """Hand bytes up through the layers; drop them while closing."""
         if self._closing or self._error is not None:
             self._left = 0
@@ -374,14 +411,16 @@ class Transport(asyncio.BufferedProtocol):
             self._left = left = self._lent(came)
             if 0 < left < end:
                 self._buffer[:left] = came[end - left :]
-        if end == len(self._buffer) and end < _MOST_BUFFER:
+        if nbytes == self._asked:
             self._grow()
 
     def _grow(self) -> None:
-        """The peer sends as fast as it is read: fetch more at a time."""
-        larger = memoryview(bytearray(4 * len(self._buffer)))
-        larger[: self._left] = self._buffer[: self._left]
-        self._buffer = larger
+        """The peer sends as fast as it is read, or a message doesn't fit: fetch more at a time."""
+        self._step = min(4 * self._step, _MOST_READ)
+        if len(self._buffer) - self._left < self._step:
+            larger = memoryview(bytearray(2 * max(self._step, len(self._buffer))))
+            larger[: self._left] = self._buffer[: self._left]
+            self._buffer = larger
 
     def _run(self, data: bytes) -> None:
         """Feed the layers, send what they answer, hand on what comes out."""
