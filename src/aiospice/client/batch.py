@@ -39,11 +39,14 @@ COMPILED = cython.compiled
 #: What ``slow`` returns to end a run: this message has to wait.
 STOP = -2
 
-_DRAW_FILL: cython.int = 302
-_DRAW_COPY: cython.int = 304
-_COPY_BITS: cython.int = 104
-_FIXED: cython.int = 57
-_DESCRIPTOR: cython.int = 18
+# Numbers of C where compiled: ``batch.pxd``.
+_DRAW_FILL = 302
+_DRAW_COPY = 304
+_COPY_BITS = 104
+_FIXED = 57
+_DESCRIPTOR = 18
+# Bytes that a narrow row has at most.
+_NARROW = 512
 
 
 class Changes:
@@ -165,6 +168,29 @@ def _look(view, body, size, job):
 
 
 @cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
+@cython.locals(
+    target="unsigned char*",
+    source="const unsigned char*",
+    length=cython.Py_ssize_t,
+    done=cython.Py_ssize_t,
+)
+@cython.returns(cython.void)
+def _copy_row(target, source, length):
+    """Copy a row; a narrow one in pieces that need no call."""
+    if length > _NARROW or length < 64:
+        memcpy(target, source, length)
+        return
+    done = 64
+    while done <= length:
+        memcpy(target + done - 64, source + done - 64, 64)
+        done += 64
+    memcpy(target + length - 64, source + length - 64, 64)
+
+
+@cython.cfunc
 @cython.locals(
     source="const unsigned char[::1]",
     target="unsigned char[::1]",
@@ -192,7 +218,7 @@ def _move(source, target, width, job, x0, y0, x1, y1):
         start = job[7] + row * job[8] + (job[4] + (x0 - job[0])) * 4
         to = (y * width + x0) * 4
         if cython.compiled:
-            memcpy(cython.address(target[to]), cython.address(source[start]), length)
+            _copy_row(cython.address(target[to]), cython.address(source[start]), length)
         else:
             target[to : to + length] = source[start : start + length]
         y += 1
@@ -264,6 +290,7 @@ def _draw(view, body, source, colour, target, width, height, job):
     length=cython.Py_ssize_t,
     done=cython.Py_ssize_t,
     to=cython.Py_ssize_t,
+    rows="unsigned char*",
 )
 @cython.returns(cython.void)
 def _paint(view, colour, target, width, x0, y0, x1, y1):
@@ -280,8 +307,9 @@ def _paint(view, colour, target, width, x0, y0, x1, y1):
                 min(done, length - done),
             )
             done *= 2
+        rows = cython.address(target[to])
         for y in range(y0 + 1, y1):
-            memcpy(cython.address(target[(y * width + x0) * 4]), cython.address(target[to]), length)
+            _copy_row(cython.address(target[(y * width + x0) * 4]), rows, length)
     else:
         row = bytes(view[colour : colour + 4]) * (x1 - x0)
         for y in range(y0, y1):
@@ -489,7 +517,8 @@ def run(data, at, end, surfaces, primary, reader, slow):
                 bottom = max(bottom, job[14])
             continue
         known = -1
-        after = slow(number, bytes(data[body:at]))
+        # What is large and only lent is copied once, part by part.
+        after = slow(number, data[body:at] if size > 65536 else bytes(data[body:at]))
         if after == -2:
             break
         shown = after

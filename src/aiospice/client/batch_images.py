@@ -43,12 +43,13 @@ else:
 
 __all__ = ["NAMES", "image_rows"]
 
-_DESCRIPTOR: cython.int = 18
-_BITMAP: cython.int = 18
+# Numbers of C where compiled: ``batch_images.pxd``.
+_DESCRIPTOR = 18
+_BITMAP = 18
 #: Pixels of a packed image that is unpacked here; `Scratch` has room for as many.
-_SMALL: cython.int = 65536
+_SMALL = 65536
 #: The same for what is unpacked at a GB of pixels a second or more: some ms of work.
-_LARGE: cython.int = 1 << 21 if cython.compiled else 65536
+_LARGE = 1 << 21 if cython.compiled else 65536
 #: Types of images, in the order of ``tally``.
 NAMES = ("BITMAP", "QUIC", "LZ_RGB", "GLZ_RGB", "FROM_CACHE", "JPEG", "ZLIB_GLZ_RGB", "LZ4")
 

@@ -1,5 +1,8 @@
 # What C knows of `glz_window`: the fields of a window, and what other kernels call.
 
+cdef int _RGB16, _RGBA
+cdef Py_ssize_t _MOST, _SMALL, _LEAST, _SPARE_MOST
+
 cdef class GlzWindow:
     cdef readonly long long limit
     cdef readonly long long pixels

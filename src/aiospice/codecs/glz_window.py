@@ -34,15 +34,15 @@ __all__ = ["MAX_IMAGES", "GlzWindow", "NeedsImage", "decode_small", "unpack"]
 
 #: Images that a window keeps, of whatever size.
 MAX_IMAGES = 1 << 16
-_MOST: cython.Py_ssize_t = MAX_IMAGES
+_MOST = MAX_IMAGES
 _REASONS = ("", "a copy from outside of an image", "more pixels than the image has")
 _RGB16, _RGBA = 6, 9
 #: Pixels of an image that `decode_small` takes.
 _SMALL = 1 << 21 if cython.compiled else 65536
 #: Bytes from which on the room of an image that has left is worth keeping for the next one, since
 #: the pages of new room have to be cleared; and how much of such room is kept at most.
-_LEAST: cython.Py_ssize_t = 1 << 15
-_SPARE_MOST: cython.Py_ssize_t = 1 << 23
+_LEAST = 1 << 15
+_SPARE_MOST = 1 << 23
 
 
 class NeedsImage(NamedTuple):

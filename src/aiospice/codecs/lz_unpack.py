@@ -66,6 +66,9 @@ if cython.compiled:
     _WORD = cython.declare(cython.int, 2)
     _WORD_TO_PIXEL = cython.declare(cython.int, 3)
     _COLOUR = cython.declare(cython.uint, 0x00FFFFFF)
+    _PAIRS = cython.declare(cython.bint, sys.byteorder == "little")
+    _FIRST = cython.declare(cython.ulonglong, 0x00FFFFFF)
+    _SECOND = cython.declare(cython.ulonglong, 0x00FFFFFF << 32)
 else:
     _BYTE, _ALPHA, _WORD, _WORD_TO_PIXEL, _COLOUR = 0, 1, 2, 3, 0x00FFFFFF
 if sys.byteorder == "big":
@@ -188,10 +191,22 @@ def _colours(
     i: cython.Py_ssize_t
     if cython.compiled:
         value: cython.uint = 0
+        mask: cython.uint = _COLOUR
+        first: cython.ulonglong = _FIRST
+        second: cython.ulonglong = _SECOND
+        both: cython.ulonglong = 0
+        if _PAIRS:  # two at a time, as long as eight bytes may be read
+            while count > 2:
+                memcpy(cython.address(both), data + ip, 8)
+                both = (both & first) | ((both << 8) & second)
+                memcpy(out + at, cython.address(both), 8)
+                ip += 6
+                at += 8
+                count -= 2
         if spare:
             for i in range(count):
                 memcpy(cython.address(value), data + ip + 3 * i, 4)
-                value = value & _COLOUR
+                value = value & mask
                 memcpy(out + at + 4 * i, cython.address(value), 4)
             return
     for i in range(count):  # noqa: B007

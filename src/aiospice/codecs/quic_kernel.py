@@ -91,9 +91,22 @@ def _long(values: Array, place: int, acc: int) -> int:
 @cython.nogil
 @cython.exceptval(check=False)
 @cython.returns(cython.void)
+@cython.locals(counts=cython.short[::1], base=cython.Py_ssize_t, k=cython.Py_ssize_t)
+def _halve(counts: Array, base: int) -> None:
+    """Halve a bucket's counters."""
+    for k in range(8):
+        if counts[base + k] != 32767:
+            counts[base + k] = ((counts[base + k] + 32768) >> 4 << 3) + k - 32768
+
+
+@cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
+@cython.returns(cython.void)
 @cython.locals(
     counts=cython.short[::1], row=cython.ulonglong[::1], slot=cython.uint, value=cython.uint,
-    trigger=cython.int, k=cython.Py_ssize_t, base=cython.Py_ssize_t, cost=cython.Py_ssize_t,
+    trigger=cython.int, base=cython.Py_ssize_t, cost=cython.Py_ssize_t,
     least=cython.short, n0=cython.short, n1=cython.short, n2=cython.short, n3=cython.short,
     n4=cython.short, n5=cython.short, n6=cython.short, n7=cython.short,
 )
@@ -119,9 +132,7 @@ def _learn(counts: Array, row: Array, slot: int, value: int, trigger: int) -> No
     least = min(min(min(n0, n4), min(n1, n5)), min(min(n2, n6), min(n3, n7)))
     row[slot] = (least & 7) << 10
     if least > trigger:
-        for k in range(8):
-            if counts[base + k] != 32767:
-                counts[base + k] = ((counts[base + k] + 32768) >> 4 << 3) + k - 32768
+        _halve(counts, base)
 
 
 @cython.cfunc
