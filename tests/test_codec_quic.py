@@ -193,6 +193,19 @@ def test_more_pixels_than_allowed_are_refused() -> None:
     assert caught.value.field == "width"
 
 
+def test_room_is_used_if_it_is_as_large_as_the_image() -> None:
+    stream = packed(quic.RGBA, 9, 7, some_bytes(4 * 9 * 7, 1))
+    pixels = quic.decode(stream).data
+    room = bytearray(b"\xee" * len(pixels))
+    assert quic.decode(stream, room=room).data is room
+    assert room == pixels
+    for size in (0, len(pixels) - 4, len(pixels) + 4):
+        other = bytearray(size)
+        found = quic.decode(stream, room=other).data
+        assert found is not other
+        assert found == pixels
+
+
 @given(st.data())
 def test_damage_is_decoded_or_refused(data: st.DataObject) -> None:
     width, height, seed = data.draw(pictures(30))

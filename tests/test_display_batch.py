@@ -349,6 +349,30 @@ def test_packed_images_are_drawn_as_one_by_one(
     assert len(at_once.caches.glz) == len(slowly.caches.glz)
 
 
+def test_large_images_share_the_room_of_those_that_were_drawn() -> None:
+    width, height = 260, 256
+    pictures = [some_bytes(4 * width * height, seed) for seed in range(4)]
+    shown = Screen(0, Caches())
+    shown.apply(display.SurfaceCreate(surface_id=0, width=width, height=height, format=32, flags=1))
+
+    def shows(picture: int, type: int, flags: int) -> None:
+        stream = quic.encode(pictures[picture], width, height, 4 * width, quic.RGBA)
+        body = None if type == 103 else BinaryData(data=stream)
+        head = ImageDescriptor(id=7, type=type, flags=flags, width=width, height=height)
+        memory = bytearray(framed(drawn(Image(descriptor=head, body=body), 0, 0, 0)))
+        shown.apply_batch(memoryview(memory), 0, len(memory), 1)
+        memory[:] = b"\xee" * len(memory)  # it was only lent
+        for number, job in shown.take_jobs():
+            rooms.append(getattr(job, "room", None))
+            shown.computed(number, job.run())
+        assert bytes(shown.surfaces[0].data) == pictures[picture]
+
+    rooms: list[bytearray | None] = []
+    for step in ((0, 1, 1), (1, 1, 0), (0, 103, 0), (2, 1, 0), (0, 103, 0), (3, 1, 0)):
+        shows(*step)
+    assert [room is not None for room in rooms] == [False, True, True, True]
+
+
 def test_common_images_need_no_message_object() -> None:
     dictionary = GlzDictionary(4096)
     for type in (0, 1, 101, 102, 103, 105, 107, 109):

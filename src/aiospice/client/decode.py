@@ -83,6 +83,8 @@ class DecodeJob(NamedTuple):
     top_down: bool = False
     #: LZ_PLT: colours of 32 bit.
     palette: tuple[int, ...] | None = None
+    #: QUIC: where the pixels go, if it is as large as they are.
+    room: bytearray | None = None
 
     def run(self) -> Result:
         """Decode. Never raises what is the peer's fault or a missing library's: it is returned.
@@ -107,7 +109,7 @@ class DecodeJob(NamedTuple):
             # Grey images exist in the codec and not in the protocol (spice-common, canvas_base.c).
             if quic.header(data).type == quic.GRAY:
                 raise DecodeError("a grey QUIC image", field="type", offset=8)
-            return quic.decode(data, max_pixels=width * height)
+            return quic.decode(data, max_pixels=width * height, room=self.room)
         if type in (ImageType.LZ_RGB, ImageType.LZ_PLT):
             from aiospice.codecs import lz
 

@@ -114,6 +114,8 @@ class ImageReader:
         #: The window of GLZ images, for kernels; None until there is one.
         self.window: GlzWindow | None = None
         self._last_job = 0
+        # Pixels of a large image that has been drawn: the pages of new ones have to be cleared.
+        self._spare: bytearray | None = None
 
     def clear(self) -> None:
         """Forget all jobs; what they come to is dropped when it comes."""
@@ -200,9 +202,16 @@ class ImageReader:
 
     def done(self, reading: Reading) -> None:
         """A message is done with: drop what was kept for it."""
-        for _, number in reading.jobs:
-            self.results.pop(number, None)
+        for image, number in reading.jobs:
+            result = self.results.pop(number, None)
             self.held.pop(number, None)
+            if image.descriptor.type == ImageType.QUIC and isinstance(result, Pixels):
+                self._reuse(result.data)
+
+    def _reuse(self, data: bytes | bytearray | memoryview) -> None:
+        """Nobody looks at these pixels any more: what is kept of them has been copied."""
+        if isinstance(data, bytearray) and len(data) <= 4 * MAX_JOB_PIXELS:
+            self._spare = data
 
     # For kernels (`aiospice.client.batch`)
 
@@ -292,7 +301,11 @@ class ImageReader:
     def _start(self, image: Image, reading: Reading) -> int:
         self._last_job += 1
         number = self._last_job
-        self.wanted.append((number, job_for(image)))
+        job = job_for(image)
+        size = 4 * image.descriptor.width * image.descriptor.height
+        if job.type == ImageType.QUIC and self._spare is not None and len(self._spare) == size:
+            job, self._spare = job._replace(room=self._spare), None
+        self.wanted.append((number, job))
         self.held[number] = image.descriptor.width * image.descriptor.height
         reading.jobs.append((image, number))
         return number

@@ -125,7 +125,12 @@ def _rows(best: array[int], type: int, width: int) -> tuple[array[int], array[in
     return best + blank, best + blank if type in (GRAY, RGBA) else best
 
 
-def decode(data: bytes | bytearray | memoryview, *, max_pixels: int = MAX_PIXELS) -> Decoded:
+def decode(
+    data: bytes | bytearray | memoryview,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    room: bytearray | None = None,
+) -> Decoded:
     """Decode a stream; bytes after its end are ignored.
 
     Its format is `A8` for `GRAY`, `RGB555` for `RGB16`, `XRGB` (the unused byte is 0) for `RGB24`
@@ -134,7 +139,8 @@ def decode(data: bytes | bytearray | memoryview, *, max_pixels: int = MAX_PIXELS
     Memory is taken for the image only if ``data`` is as long as the shortest stream of such an
     image (a picture of one colour comes near to that: at most 26000 times the stream for `RGB32`)
     and has no more than ``max_pixels``. Beside the image it takes a copy of ``data`` and about 44
-    bytes a pixel of one row.
+    bytes a pixel of one row. ``room``, if it has just the bytes of the image, becomes its data;
+    what is in it is lost either way.
 
     Raises `DecodeError` as `header` does, for data that end too soon, a run beyond its row, and
     bits that are no code word; ``offset`` is where in ``data``, to a few bytes.
@@ -154,7 +160,9 @@ def decode(data: bytes | bytearray | memoryview, *, max_pixels: int = MAX_PIXELS
     state, counts, best = _model(table)
     io = array("Q", (words[5] << 32, 6, 32, 0, 0, 0, 0, 0, 0))
     stride = width * _PIXEL_BYTES[type]
-    pixels = bytearray(stride * height)
+    pixels = bytearray() if room is None else room
+    if len(pixels) != stride * height:
+        pixels = bytearray(stride * height)
     cells = memoryview(pixels).cast("I") if stride == 4 * width else words
     row, alpha = _rows(best, type, width)
     # fmt: off
