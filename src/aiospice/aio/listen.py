@@ -14,7 +14,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiospice.aio.serverlayers import stack_for_client
-from aiospice.aio.transport import Transport, _peer_text, tune
+from aiospice.aio.sockets import peer_text, tune
+from aiospice.aio.transport import Transport
 from aiospice.errors import AddressError, AiospiceError, ConnectError
 from aiospice.server.config import Peer
 
@@ -351,7 +352,7 @@ class Listener:
             user = peer_user(sock)
             return Peer(f"unix:{self.listen.path}", f"unix:{user}", secure=False, local=True)
         assert isinstance(address, tuple)
-        return Peer(_peer_text(address), str(address[0]), secure=self.listen.tls, local=False)
+        return Peer(peer_text(address), str(address[0]), secure=self.listen.tls, local=False)
 
     def close(self) -> None:
         """Stop listening, and remove the UNIX socket if it is still this one."""

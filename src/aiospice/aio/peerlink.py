@@ -16,7 +16,7 @@ import ssl
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiospice.aio.listen import bind, parse_listen, peer_user
-from aiospice.aio.transport import tune
+from aiospice.aio.sockets import tune
 from aiospice.errors import AddressError, CertificateError, ConnectError, LocalError
 from aiospice.migration.peer_codec import PeerReader, encode_peer
 

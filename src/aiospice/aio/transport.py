@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 from aiospice.aio.failures import HINTS_LOST, explained, way
 from aiospice.aio.layers import stack_for
+from aiospice.aio.sockets import peer_text, tune, until_writable
 from aiospice.errors import (
     AddressError,
     AiospiceError,
@@ -53,7 +54,6 @@ _LEAST_READ, _MOST_READ = 16 * 1024, 256 * 1024
 _MOST_AT_ONCE = 1024 * 1024
 _STAGGER_SECONDS = 0.25  # until the next address of a name is tried beside the last (RFC 8305)
 _MAY_READ = hasattr(os, "readv")
-_KEEPALIVE = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
 # Answers that layers owe the peer (pongs, key updates) while it doesn't read.
 _MAX_CONTROL_BYTES = 64 * 1024
 # What is read from the kernel after a failed write, at most.
@@ -345,7 +345,7 @@ class Transport(asyncio.BufferedProtocol):
         sock = raw.get_extra_info("socket")
         self._descriptor = sock.fileno()
         self._is_tcp = sock.family in (socket.AF_INET, socket.AF_INET6)
-        self._peername = _peer_text(raw.get_extra_info("peername")) or self._where
+        self._peername = peer_text(raw.get_extra_info("peername")) or self._where
         # Nothing may wait here: pause_writing comes with the first byte that has to.
         raw.set_write_buffer_limits(high=0)
         if self._stack is None:
@@ -684,7 +684,7 @@ async def _settled(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> sock
     try:
         sock.setblocking(False)
         if sock.family != socket.AF_UNIX:
-            await _until_writable(loop, sock)
+            await until_writable(loop, sock)
         problem = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if problem:
             raise OSError(problem, os.strerror(problem))
@@ -693,31 +693,3 @@ async def _settled(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> sock
         sock.close()
         raise
     return sock
-
-
-async def _until_writable(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
-    ready = asyncio.Event()
-    loop.add_writer(sock, ready.set)
-    try:
-        await ready.wait()
-    finally:
-        loop.remove_writer(sock)
-
-
-def tune(sock: socket.socket) -> None:
-    """Send without delay; a peer that is gone is noticed within 90 s where nothing is under way."""
-    if sock.family == socket.AF_UNIX:
-        return
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option, value in _KEEPALIVE:
-        number = getattr(socket, option, None)
-        if number is not None:
-            sock.setsockopt(socket.IPPROTO_TCP, number, value)
-
-
-def _peer_text(peername: object) -> str:
-    if isinstance(peername, tuple) and len(peername) >= 2:
-        host = str(peername[0])
-        return f"[{host}]:{peername[1]}" if ":" in host else f"{host}:{peername[1]}"
-    return peername if isinstance(peername, str) else ""

@@ -462,8 +462,9 @@ def run(data, at, end, surfaces, primary, reader, slow):
 
     ``surfaces`` are a screen's (id to `Pixels`), ``primary`` the id of what is shown or None,
     ``reader`` its `ImageReader`. ``slow(number, body)`` is called for every message that isn't a
-    common one; it may change the surfaces, and returns the id of what is shown then (-1: nothing),
-    or `STOP`, which ends the run behind that message. Returns `Changes`.
+    common one, with a body that may be lent if ``data`` is; it may change the surfaces, and returns
+    the id of what is shown then (-1: nothing), or `STOP`, which ends the run behind that message.
+    Returns `Changes`.
     """
     left = top = 1 << 30
     right = bottom = -1
@@ -517,7 +518,6 @@ def run(data, at, end, surfaces, primary, reader, slow):
                 bottom = max(bottom, job[14])
             continue
         known = -1
-        # What is large and only lent is copied once, part by part.
         after = slow(number, data[body:at] if size > 65536 else bytes(data[body:at]))
         if after == -2:
             break
