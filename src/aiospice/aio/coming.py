@@ -66,7 +66,6 @@ class Come(Driver):
             self._send_away("its machine doesn't come")
             link.returned()
         if self._link_up and self.stream is None:
-            self._link_up = False
             self._unlink()
 
     def lost(self, text: str) -> None:
@@ -81,6 +80,8 @@ class Come(Driver):
         try:
             await super().drive()
         finally:
+            if self._link_up:  # it was closed here, and not by the source
+                self._unlink()
             CALM.end(self)
             self.shell.keys.rest(False)
 
@@ -96,10 +97,7 @@ class Come(Driver):
     async def do(self, order: TargetOrder) -> None:
         """Carry out an order."""
         if order.do is TargetDo.LINKED:
-            self._link_up = True
-            self.warm_up()
-            self.server.handovers.linked = self.link.migration
-            self.core.peer_link(True, self.link.key, "target", self.now(), self.link.migration)
+            self._join()
         elif order.do is TargetDo.EXPECT:
             self._expect()
         elif order.do is TargetDo.TAKE:
@@ -117,6 +115,17 @@ class Come(Driver):
             await self.flush()
             self.unplug()
             self.poke()
+
+    def _join(self) -> None:
+        """Have the core's link be this one."""
+        core, link = self.core, self.link
+        other = core.peer.up and core.peer.migration != link.migration
+        if link.proposal is None and other:
+            return
+        self._link_up = True
+        self.warm_up()
+        self.server.handovers.linked = link.migration
+        core.peer_link(True, link.key, "target", self.now(), link.migration)
 
     def _expect(self) -> None:
         """Look whether the guest fits; let its clients come."""
@@ -178,6 +187,7 @@ class Come(Driver):
     def _unlink(self) -> None:
         """The link is gone: for good, or for the time being."""
         handovers, core, now = self.server.handovers, self.core, self.now()
+        self._link_up = False
         if handovers.linked != self.link.migration:
             return
         if core.target.arrivals or core.target.expected:

@@ -4,7 +4,7 @@
 
     GREETING -Hello-> IDLE -Propose-> PROPOSED -agree-> AGREED -Stopped-> STOPPED -ready-> READY
     READY -Go-> STARTING -running-> RUNNING -the link ends-> OVER
-    IDLE -Ask-> RUNNING (it runs here), or OVER (it never will)
+    IDLE -Ask-> RUNNING (it runs here), or OVER (it never will); ASKED while it begins to
     any before STARTING --cancel, silence, link lost, refusal--> OVER (all of it is dropped)
     AGREED, STOPPED, READY with clients that are held --cancel, refusal--> RETURNING --> OVER
 
@@ -57,6 +57,7 @@ class TargetLinkPhase(Enum):
 
     GREETING = "the source is greeted"
     IDLE = "the source is to say what it wants"
+    ASKED = "it is seen whether the guest begins to run"
     PROPOSED = "it is looked whether the guest fits"
     AGREED = "the guest's state comes"
     STOPPED = "the guest is taken up"
@@ -94,7 +95,8 @@ class GuestDropped(Event):
 class TargetDo(Enum):
     """What the holder of a link is to do."""
 
-    #: The link is up, its sealing key is `TargetLink.key`.
+    #: What concerns sessions goes over this link, its sealing key is `TargetLink.key`. A link that
+    #: asks (``proposal`` is None) leaves the core to one of another migration that is up.
     LINKED = "linked"
     #: Look whether the guest fits, expect its clients, then call `agree` or `refuse`.
     EXPECT = "expect"
@@ -125,6 +127,8 @@ class TargetMemory:
         self.ran: dict[str, bytes] = {}
         #: Those that a link is at work on.
         self.active: dict[str, TargetLink] = {}
+        #: Links whose sources ask for a guest that is just beginning to run.
+        self.asked: list[TargetLink] = []
 
     def began(self, migration: str, key: bytes) -> None:
         """A guest runs here from now on."""
@@ -132,12 +136,23 @@ class TargetMemory:
         while len(self.ran) > REMEMBERED:
             del self.ran[next(iter(self.ran))]
 
-    def settle(self, migration: str) -> bool:
-        """Whether the guest of a migration runs here; if not, it never will."""
+    def settle(self, migration: str) -> bool | None:
+        """Whether the guest of a migration runs here; if not, it never will. None: not known yet.
+
+        It is this server's and doesn't run yet, then; `answer` is called once that is decided.
+        """
         link = self.active.get(migration)
         if link is not None and not link.owns_guest:
             link.drop("its source asks what has become of it")
+        if link is not None and link.phase is TargetLinkPhase.STARTING:
+            return None
         return migration in self.ran
+
+    def answer(self) -> None:
+        """Tell sources that have asked too early."""
+        asked, self.asked = self.asked, []
+        for link in asked:
+            link.answer()
 
 
 _EARLY = (
@@ -176,6 +191,8 @@ class TargetLink:
         self._greeting = Greeting(crypto)
         self._crypto = crypto
         self._told: set[int] = set()
+        #: The link was cut while the guest was beginning to run.
+        self._cut = False
         self.outbox.append(self._greeting.hello)
 
     @property
@@ -229,6 +246,8 @@ class TargetLink:
         if self.phase is TargetLinkPhase.PROPOSED:
             self.phase = TargetLinkPhase.AGREED
             self.deadline = now + STATE_SECONDS
+            # Not before: a guest of this server's own may be on its way from here.
+            self.orders.append(TargetOrder(TargetDo.LINKED))
             self.outbox.append(message)
 
     def ready(self, now: float) -> None:
@@ -248,6 +267,9 @@ class TargetLink:
         self.events.append(
             GuestArrived(migration=self.migration, early=self.early_bytes, late=self.late_bytes)
         )
+        if self._cut:
+            self._over()
+        self._memory.answer()
 
     def refuse(self, text: str) -> None:
         """It can't be: the guest is the source's, whatever was agreed."""
@@ -255,6 +277,7 @@ class TargetLink:
         if not self.over and self.phase not in settled:
             self.outbox.append(peer.Refuse(text=text[:1000]))
             self._drop(text)
+            self._memory.answer()
 
     def drop(self, text: str) -> None:
         """All of it is forgotten, if the guest isn't this server's yet."""
@@ -265,7 +288,9 @@ class TargetLink:
         """The link is cut."""
         if self.phase in _EARLY:
             self._drop(f"the link to its source is lost: {text}", back=False)
-        elif self.phase in (TargetLinkPhase.RUNNING, TargetLinkPhase.RETURNING):
+        elif self.phase is TargetLinkPhase.STARTING:
+            self._cut = True
+        elif self.phase is not TargetLinkPhase.OVER:
             self._over()
 
     def returned(self) -> None:
@@ -301,7 +326,7 @@ class TargetLink:
         self._memory.active[self.migration] = self
         self.phase = TargetLinkPhase.PROPOSED
         self.deadline = None
-        self.orders += [TargetOrder(TargetDo.LINKED), TargetOrder(TargetDo.EXPECT)]
+        self.orders.append(TargetOrder(TargetDo.EXPECT))
         self.events.append(
             GuestAnnounced(
                 migration=message.migration,
@@ -313,26 +338,40 @@ class TargetLink:
 
     def _asked(self, message: peer.Ask) -> None:
         self.migration = message.migration
-        if not self._memory.settle(message.migration):
+        self.phase, self.deadline = TargetLinkPhase.ASKED, None
+        self.answer()
+
+    def answer(self) -> None:
+        """Tell a source that has asked whether the guest runs here, if that is known."""
+        if self.phase is not TargetLinkPhase.ASKED:
+            return
+        runs = self._memory.settle(self.migration)
+        if runs is None:
+            self._memory.asked.append(self)
+            return
+        if not runs:
             self.outbox.append(peer.Refuse(text="the guest doesn't run here, and won't"))
             self._over()
             return
-        self.key = self._memory.ran[message.migration]
-        before = self._memory.active.get(message.migration)
+        self.key = self._memory.ran[self.migration]
+        before = self._memory.active.get(self.migration)
         if before is not None:
             before._over()
-        self._memory.active[message.migration] = self
+        self._memory.active[self.migration] = self
         self.phase = TargetLinkPhase.RUNNING
-        self.deadline = None
         self.orders.append(TargetOrder(TargetDo.LINKED))
-        self.outbox.append(peer.Running(migration=message.migration))
+        self.outbox.append(peer.Running(migration=self.migration))
 
     def _drop(self, text: str, *, back: bool = True) -> None:
         known = self.phase not in (TargetLinkPhase.GREETING, TargetLinkPhase.IDLE)
+        agreed = known and self.phase is not TargetLinkPhase.PROPOSED
         held = self.proposal is not None and self.proposal.policy == Policy.HOLD.value
         back = back and held and self.phase in _EXPECTING
-        if known:
+        if agreed:
             self.orders.append(TargetOrder(TargetDo.DROP, text))
+        elif known:  # nothing was expected yet, but sessions of others may be
+            self.orders = [order for order in self.orders if order.do is not TargetDo.EXPECT]
+        if known:
             self.events.append(GuestDropped(migration=self.migration, reason=text))
         if back:
             self.phase, self.deadline = TargetLinkPhase.RETURNING, None
@@ -355,5 +394,9 @@ class TargetLink:
     def wake(self, now: float) -> None:
         """Give up on what takes too long."""
         if self.deadline is None or now < self.deadline:
+            return
+        if self.phase in (TargetLinkPhase.GREETING, TargetLinkPhase.IDLE):
+            # Nothing is refused by that: what it asks may be on its way.
+            self._over()
             return
         self.refuse(f"nothing came in time ({self.phase.value})")
