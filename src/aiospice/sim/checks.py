@@ -180,6 +180,8 @@ class Checks:
                 found.append(f"{server.name} waits for what comes late")
             if any(each.link is not None for each in core_.connections.values()):
                 found.append(f"{server.name} has links that aren't through")
+            if server.links or server.memory.active:
+                found.append(f"{server.name} has a link to the other server")
         return found
 
     def streams_are_done(self) -> bool:
@@ -212,6 +214,7 @@ class Checks:
         for what in self.unsettled():
             world.wrong(f"waits for ever: {what}")
         owner = world.owner
+        self._hand_overs()
         for client in world.clients:
             if owner is None or owner.dead:
                 if not client.ended and not client.dead:
@@ -224,6 +227,23 @@ class Checks:
             self._one_client(client, owner)
         if owner is not None and not owner.dead:
             self._guest(owner)
+
+    def _hand_overs(self) -> None:
+        """Where servers hand the guest over themselves: somebody has it, and all links are over."""
+        world = self.world
+        if not world.scenario.roles:
+            return
+        alive = [server for server in world.servers.values() if not server.dead]
+        if world.owner is None and len(alive) == len(world.servers):
+            world.wrong("nobody has the guest")
+        for server in alive:
+            if server.owns is not server.has_guest:
+                world.wrong(f"{server.name} {'runs' if server.owns else 'has'} a guest: not both")
+            if server.core.peer.up:
+                world.wrong(f"{server.name} takes its link to the other server to be up")
+        strange = any(fault.kind in ("intruder", "cancel") for fault in world.scenario.faults)
+        if world.scenario.gentle and not strange and set(world.operator.ends) != {"moved"}:
+            world.wrong(f"moves went so: {world.operator.ends}")
 
     def _one_client(self, client: ClientProcess, owner: ServerProcess) -> None:
         world = self.world

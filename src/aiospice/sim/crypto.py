@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["SimCrypto"]
 
 _PUBLIC, _TICKET = 162, 128
+_HALF = bytes(range(32))
 
 
 def _xor(left: bytes, right: bytes) -> bytes:
@@ -33,6 +34,15 @@ class SimCrypto:
     def random_bytes(self, count: int) -> bytes:
         """As many bytes as asked for, from the seed."""
         return self._chance.bytes(count)
+
+    def make_exchange_key(self) -> tuple[bytes, bytes]:
+        """Two halves of 32 bytes, of which either gives the other."""
+        private = self._chance.bytes(32)
+        return private, _xor(private, _HALF)
+
+    def exchange(self, private: bytes, public: bytes, context: bytes) -> bytes:
+        """32 bytes, the same for both."""
+        return blake2b(_xor(_xor(private, _HALF), public) + context, digest_size=32).digest()
 
     def make_ticket_key(self) -> bytes:
         """A key of 32 bytes."""

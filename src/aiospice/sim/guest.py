@@ -54,6 +54,9 @@ class SimGuest(Guest):
         self.memory = Memory(chance, GuestAgent())
         self.works = True
         self._host: Host | None = None
+        #: What was told while it ran (`freeze_early`), and what has come so.
+        self._told: dict[str, int] = {}
+        self._came: dict[str, int] | None = None
 
     @property
     def host(self) -> Host:
@@ -80,9 +83,27 @@ class SimGuest(Guest):
         """Its memory, pickled."""
         return pickle.dumps(self.memory)
 
+    def freeze_early(self, *, again: bool) -> dict[str, int]:
+        """How far it is, in thousands of bytes: what of that has changed."""
+        memory = self.memory
+        pages = {"said": memory.said // 1000, "heard": memory.heard.at // 1000}
+        before, self._told = self._told if again else {}, pages
+        return {name: page for name, page in pages.items() if before.get(name) != page}
+
+    def thaw_early(self, parts: dict[str, int]) -> None:
+        """What `freeze_early` gave."""
+        self._came = parts
+
     def thaw(self, state: bytes) -> None:
         """Go on with the memory of another."""
-        self.memory = pickle.loads(state)
+        memory: Memory = pickle.loads(state)
+        self.memory = memory
+        came, self._came = self._came, None
+        if came is not None and came != {
+            "said": memory.said // 1000,
+            "heard": memory.heard.at // 1000,
+        }:
+            memory.wrong = f"{came} of what was told early"
 
     # -- it lives ----------------------------------------------------------------------------------
 

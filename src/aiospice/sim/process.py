@@ -14,6 +14,7 @@ from aiospice.client.session import ClientSession, SessionEnded
 from aiospice.effects import Close, Compute, MakeKey, Open, Pause
 from aiospice.errors import ConnectError
 from aiospice.migration.client import ChannelMoved, MigrationFinished
+from aiospice.migration.link_target import TargetMemory
 from aiospice.server.config import Peer, ServerConfig
 from aiospice.server.core import ServerCore
 from aiospice.server.events import ClientDisconnected, ClientRefused
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from aiospice.channels.events import Event
     from aiospice.effects import Effect, Endpoint, ServerEffect
     from aiospice.sim.chance import Chance
+    from aiospice.sim.linkend import LinkEnd
     from aiospice.sim.peerline import PeerLine
     from aiospice.sim.world import World
 
@@ -254,7 +256,8 @@ class ServerProcess(Process):
             video="never",
             keep=_KEEPS.get(world.scenario.policy, "none"),
         )
-        self.core = SimServer(config, SimCrypto(self.chance.fork("crypto")))
+        self.crypto = SimCrypto(self.chance.fork("crypto"))
+        self.core = SimServer(config, self.crypto)
         self.core.tokens = world.scenario.tokens
         self.host = Host(self.core, lambda: None)
         self.guest = SimGuest(world.scenario, world.chance.fork("guest"))
@@ -264,6 +267,13 @@ class ServerProcess(Process):
         self.strangers: set[int] = set()
         #: The link to the other server.
         self.peer: PeerLine | None = None
+        #: Where servers hand guests over themselves: their links, the migration that the core's
+        #: link is of, what is known of guests that came; and whether the guest is this server's.
+        self.links: list[LinkEnd] = []
+        self.links_made = 0
+        self.linked = ""
+        self.memory = TargetMemory()
+        self.has_guest = False
         self._number = 0
 
     def take_guest(self) -> None:
@@ -276,6 +286,25 @@ class ServerProcess(Process):
         """It stands still."""
         self.owns = False
         self.note("the guest stands still")
+
+    def listen(self) -> None:
+        """Read all that is there."""
+        super().listen()
+        for link in list(self.links):
+            if link.end is not None:
+                link.readable(link.end)
+
+    def die(self, *, clean: bool) -> None:
+        """The kernel closes what it had open."""
+        super().die(clean=clean)
+        for link in self.links:
+            link.dies(clean=clean)
+
+    def turn(self) -> None:
+        """Have carried out what the core wants."""
+        super().turn()
+        for link in self.links:
+            link.poke()
 
     def beat(self) -> None:
         """The guest's turn."""

@@ -9,12 +9,15 @@ from aiospice.errors import LocalError
 from aiospice.migration.source import Policy
 from aiospice.sim.chance import Chance
 
-__all__ = ["ANCHORS", "FAULTS", "Fault", "Move", "Scenario", "calm", "draw"]
+__all__ = ["ANCHORS", "FAULTS", "LINK_ANCHORS", "Fault", "Move", "Scenario", "calm", "draw"]
 
 #: Moments of a move that a fault can follow: the order to prepare, the clients' answers, the guest
 #: stands still, it runs at the target, the order that clients follow, the first that has arrived,
 #: all have left.
 ANCHORS = ("prepare", "ready", "freeze", "thaw", "complete", "arrived", "left")
+#: Where the servers hand the guest over themselves there are more: they have greeted each other,
+#: and the target has taken the guest up.
+LINK_ANCHORS = ("propose", "prepare", "ready", "freeze", "taken", "thaw", "complete", "left")
 
 #: What can happen, and to whom: a line between two hosts, a server, or a client.
 FAULTS = {
@@ -36,6 +39,10 @@ FAULTS = {
 }
 #: What a session survives whole if it is short.
 GENTLE = frozenset(("stall", "stop", "deaf", "intruder"))
+
+
+#: How many of the seeds have servers that hand the guest over themselves.
+ROLES = 0.4
 
 
 @dataclass(frozen=True)
@@ -96,6 +103,8 @@ class Scenario:
     slow_guest: float = 0.0
     #: The servers have a link of their own, whatever the policy.
     link: bool = False
+    #: They hand the guest over themselves, by that link (`aiospice.migration.link_source`).
+    roles: bool = False
     #: Many reads bring a few bytes only.
     crumbs: bool = False
     tokens: bool = True
@@ -218,7 +227,11 @@ def draw(seed: int, policy: str = "") -> Scenario:
     )
     count = chance.pick((0, 0, 1, 1, 1, 2, 3))
     faults = tuple(_draw_fault(chance, scenario) for _ in range(count))
-    return replace(scenario, faults=faults)
+    roles = chance.fork("roles")
+    if not roles.yes(ROLES):
+        return replace(scenario, faults=faults)
+    more = tuple(_draw_link_fault(roles, scenario) for _ in range(roles.pick((0, 0, 1, 1, 2))))
+    return replace(scenario, roles=True, faults=faults + more)
 
 
 def _draw_move(chance: Chance) -> Move:
@@ -249,5 +262,21 @@ def _draw_fault(chance: Chance, scenario: Scenario) -> Fault:
         move=chance.below(len(scenario.moves)),
         anchor=chance.pick(ANCHORS[:3] if about == "operator" else ANCHORS),
         delay=chance.pick((0.0, 1.0, 1.0, 1.0, 4.0)) * chance.between(0.0, 3.0 * trip),
+        amount=chance.pick((0.05, 0.5, 1.5, 6.0, 15.0, 40.0)),
+    )
+
+
+def _draw_link_fault(chance: Chance, scenario: Scenario) -> Fault:
+    """Something that goes wrong with the servers, or with the line between them."""
+    kind = chance.pick(("stall", "dead", "reset", "stop", "stop", "crash", "cancel", "intruder"))
+    server = chance.pick(scenario.names)
+    about = {"line": "-".join(scenario.names), "operator": "operator"}
+    trip = max(*(move.order for move in scenario.moves), 0.002)
+    return Fault(
+        kind=kind,
+        who=about.get(FAULTS[kind], server),
+        move=chance.below(len(scenario.moves)),
+        anchor=chance.pick(LINK_ANCHORS),
+        delay=chance.pick((0.0, 0.5, 1.0, 1.0, 3.0)) * chance.between(0.0, 3.0 * trip),
         amount=chance.pick((0.05, 0.5, 1.5, 6.0, 15.0, 40.0)),
     )

@@ -25,6 +25,7 @@ _PLAIN: tuple[dict[str, Any], ...] = (
     {"draws": False},
     {"keys": False},
     {"link": False},
+    {"roles": False},
     {"tokens": True},
     {"mini": True},
     {"after": 0.0},

@@ -21,9 +21,10 @@ from aiospice.sim.checks import Checks
 from aiospice.sim.clock import EPOCH, Clock, Trace
 from aiospice.sim.hypervisor import Hypervisor
 from aiospice.sim.lines import LineShape, Network
+from aiospice.sim.linkoperator import LinkOperator
 from aiospice.sim.process import ClientProcess, ServerProcess
 from aiospice.sim.scenario import FAULTS
-from aiospice.sim.strangers import Stranger
+from aiospice.sim.strangers import LinkStranger, Stranger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,6 +41,8 @@ __all__ = ["Outcome", "World", "outcome_of", "run"]
 #: Steps of one run at most, and steps without any time passing.
 STEPS = 400_000
 STEPS_AT_ONCE = 20_000
+#: Seconds that all moves may take.
+MOST_OF_MOVES = 300.0
 #: How often a run looks whether it is through, in seconds.
 LOOK = 0.02
 #: Seconds that a run may take in all until everything that waits has given up: a target lets a
@@ -96,12 +99,12 @@ class World:
         self.servers = {name: self.server(self, name) for name in scenario.names}
         self.clients = [self.client(self, place) for place in range(scenario.clients)]
         self._join()
-        self.operator = Hypervisor(self)
+        self.operator = LinkOperator(self) if scenario.roles else Hypervisor(self)
         self.failure = ""
         #: The operator always waited for the clients.
         self.waited = all(move.patience > 10 for move in scenario.moves)
         self.keys_are_exact = scenario.exact_keys and self.waited
-        self.strangers: list[Stranger] = []
+        self.strangers: list[Stranger | LinkStranger] = []
         #: Called when a link between the servers has come to its end.
         self.on_link_over: Callable[[PeerLine], None] = lambda line: None
         #: Kinds of faults that have struck somebody, each time they did.
@@ -121,6 +124,8 @@ class World:
         near = LineShape(0.001)
         left, right = scenario.names
         between = LineShape(scenario.moves[0].order if scenario.moves else 0.001)
+        if scenario.roles:
+            between = LineShape(between.latency, scenario.jitter / 4, scenario.bandwidth)
         self.net.join(left, right, between, self.chance.fork(f"{left}-{right}"))
         for server in scenario.names:
             self.net.join("stranger", server, near, self.chance.fork(f"stranger-{server}"))
@@ -293,6 +298,10 @@ class World:
             stranger = Stranger(self, server, chance)
             self.strangers.append(stranger)
             stranger.start()
+            if self.scenario.roles:
+                astray = LinkStranger(self, server, chance.fork("link"))
+                self.strangers.append(astray)
+                astray.start()
 
     def met(self, stranger: Stranger, server: ServerProcess) -> End:
         """A stranger's connection to a server, at once."""
@@ -338,13 +347,14 @@ class World:
     def _play(self) -> None:
         first = self.servers[self.scenario.names[0]]
         first.take_guest()
+        first.has_guest = True
         first.guest.begin()
         first.turn()
         for client in self.clients:
             client.start()
         self._until(lambda: not self.busy(first), 30.0)
         self.operator.start()
-        if not self._until(lambda: self.operator.done, 300.0):
+        if not self._until(lambda: self.operator.done, MOST_OF_MOVES):
             self.wrong("the operator waits for ever")
         self._pass(self.scenario.after)
         for client in self.clients:
