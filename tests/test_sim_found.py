@@ -5,6 +5,8 @@ The seeds that found them are in ``tests/test_sim.py``.
 
 from __future__ import annotations
 
+import pytest
+from tests.link_pair import LinkCrypto, LinkPair
 from tests.two_servers import Line, Node, TwoServers
 
 from aiospice.channels.server.inputs import ButtonChanged, KeyChanged
@@ -12,7 +14,10 @@ from aiospice.devices.carry import DeviceState, lift, lower, put_back, thaw_clie
 from aiospice.devices.chardev import CharDevice
 from aiospice.devices.rules import VMC
 from aiospice.errors import ConnectError, RemoteProtocolError
-from aiospice.migration.client import MigrationStarted
+from aiospice.migration import peer
+from aiospice.migration.client import MigrationPhase, MigrationStarted
+from aiospice.migration.link_source import SourceLinkPhase
+from aiospice.migration.link_target import TargetDo, TargetLink, TargetLinkPhase
 from aiospice.migration.peer import Late, LateEnd, Record
 from aiospice.migration.source import Policy
 from aiospice.migration.target import SessionArrived
@@ -21,6 +26,7 @@ from aiospice.server.events import ClientRefused, ServerChannelClosed
 from aiospice.server.guest import Host
 from aiospice.server.leftover import LateLost
 from aiospice.wire import handover, vmc
+from aiospice.wire import main as messages
 
 PORT = "org.example.stream"
 
@@ -263,3 +269,102 @@ def test_what_is_held_goes_up_if_nobody_tells_what_was_typed_meanwhile() -> None
     world["source"].core.complete_migration(world.now)
     world.wait(2.0)  # and the source is dead
     assert world["target"].seen(KeyChanged) == [KeyChanged(code=0x1E, pressed=False)]
+
+
+def beginning_to_run() -> LinkPair:
+    """The guest is the target's, and doesn't run yet."""
+    pair = LinkPair()
+    pair.mute = {"Go"}
+    pair.run()
+    pair.target.receive(peer.Go(), pair.now)
+    assert [order.do for order in pair.target.orders] == [TargetDo.RUN]
+    pair.target.orders.clear()
+    return pair
+
+
+def asks(pair: LinkPair) -> TargetLink:
+    """The source has asked once more, over another link."""
+    link = TargetLink(pair.memory, LinkCrypto(), pair.now)
+    link.receive(link.outbox.pop(), pair.now)
+    link.receive(peer.Ask("m1"), pair.now)
+    return link
+
+
+def test_a_target_whose_source_is_gone_right_behind_its_word_is_done_once_the_guest_runs() -> None:
+    pair = beginning_to_run()
+    pair.target.lost("closed")
+    assert pair.target.owns_guest
+    pair.target.running()
+    assert pair.target.over
+    assert list(pair.memory.ran) == ["m1"]
+    assert not pair.memory.active
+
+
+@pytest.mark.parametrize("runs", [True, False])
+def test_a_source_that_asks_while_the_guest_begins_to_run_is_answered_then(runs: bool) -> None:
+    pair = beginning_to_run()
+    before = pair.target
+    before.lost("closed")
+    links = [asks(pair), asks(pair)]
+    assert [link.outbox for link in links] == [[], []]
+    assert all(link.next_wake() is None for link in links)
+    if runs:
+        before.running()
+    else:
+        before.refuse("it can't be")
+    answers = [[type(message) for message in link.outbox] for link in links]
+    assert answers == [[peer.Running if runs else peer.Refuse]] * 2
+    assert before.over
+    assert links[0].over
+    assert links[1].phase is (TargetLinkPhase.RUNNING if runs else TargetLinkPhase.OVER)
+    assert list(pair.memory.active.values()) == links[1:] * runs
+
+
+def test_who_is_linked_and_silent_is_not_told_that_a_guest_does_not_run() -> None:
+    pair = LinkPair()
+    pair.run()
+    link = TargetLink(pair.memory, LinkCrypto(), pair.now)
+    link.receive(link.outbox.pop(), pair.now)
+    link.wake(pair.now + 60.0)  # and what it asks is on its way
+    assert link.over
+    assert link.outbox == []
+
+
+def test_a_guest_that_is_refused_touches_nothing_of_another_hand_over() -> None:
+    pair = LinkPair()
+    pair.refuses = "expect"
+    pair.run()
+    assert pair.source.phase is SourceLinkPhase.OVER
+    done = [what for what in pair.done if what.startswith("target")]
+    assert done == ["target expect", "target close"]
+    pair = LinkPair()
+    target = pair.target
+    target.receive(peer.Hello(peer.VERSION, bytes(32), bytes(16)), pair.now)
+    target.receive(pair.source.proposal, pair.now)
+    target.receive(peer.Cancel("never mind"), pair.now)
+    assert [order.do for order in target.orders] == [TargetDo.CLOSE]
+
+
+def test_who_keeps_back_its_own_answer_goes_on_when_the_move_is_off_and_follows_the_next() -> None:
+    world = TwoServers(machine)
+    anna = world.client()
+
+    def swallow(line: Line, data: bytes) -> bytes:
+        wanted = messages.MigrateConnectedSeamless.number
+        swallowed = line.node.name == "source" and data[:2] == wanted.to_bytes(2, "little")
+        return b"" if swallowed and len(data) == 6 else data
+
+    world.forge = swallow
+    world.prepare("source", "target")
+    source, target = world["source"].core, world["target"].core
+    assert not source.clients_ready
+    source.cancel_migration(world.now)
+    world.wait(1000.0)
+    assert anna.core.migration.phase is MigrationPhase.READY
+    assert not target.connections
+    anna.channel(3).key_down(0x1E)
+    world.run()
+    assert world["source"].seen(KeyChanged)
+    world.forge = lambda line, data: data
+    world.move("source", "target")
+    assert [event.whole for event in world["target"].seen(SessionArrived)] == [True]

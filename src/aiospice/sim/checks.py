@@ -160,8 +160,11 @@ class Checks:
             core = client.core
             if core.phase is SessionPhase.CONNECTING:
                 found.append(f"{client.name} connects")
-            if core.phase is SessionPhase.UP and core.migration.phase is not MigrationPhase.IDLE:
-                found.append(f"{client.name} is {core.migration.phase.value}")
+            phase = core.migration.phase
+            # Who has kept back its own answer isn't told that the move is off: it is harmless.
+            liar = client.was_hostile and phase is MigrationPhase.READY
+            if core.phase is SessionPhase.UP and phase is not MigrationPhase.IDLE and not liar:
+                found.append(f"{client.name} is {phase.value}")
         for server in self.world.servers.values():
             if server.dead:
                 continue
