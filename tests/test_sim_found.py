@@ -25,7 +25,7 @@ from aiospice.server.config import ServerConfig
 from aiospice.server.events import ClientRefused, ServerChannelClosed
 from aiospice.server.guest import Host
 from aiospice.server.leftover import LateLost
-from aiospice.wire import handover, vmc
+from aiospice.wire import handover, inputs, vmc
 from aiospice.wire import main as messages
 
 PORT = "org.example.stream"
@@ -368,3 +368,18 @@ def test_who_keeps_back_its_own_answer_goes_on_when_the_move_is_off_and_follows_
     world.forge = lambda line, data: data
     world.move("source", "target")
     assert [event.whole for event in world["target"].seen(SessionArrived)] == [True]
+
+
+def test_what_a_client_held_that_begins_anew_goes_up_when_the_link_to_its_source_is_lost() -> None:
+    world = TwoServers(machine)
+    world.linked = True
+    world.client()
+    target = world["target"]
+    world.link("source", "target")
+    target.core.peer_in(Record(7, (3, 0), b""), world.now)
+    body = inputs.KeyDown(code=0x1E).body()
+    target.core.peer_in(Late(7, (3, 0), inputs.KeyDown.number, body), world.now)
+    world.unlink()
+    world.run()
+    assert [event.pressed for event in target.seen(KeyChanged)] == [True, False]
+    assert [event.client for event in target.seen(LateLost)] == [7]

@@ -175,7 +175,7 @@ class Checks:
                 found.append(f"{server.name} expects sessions")
             if core_.sessions and not server.owns:
                 found.append(f"{server.name} has sessions and no guest")
-            if any(
+            if core_._parting or any(
                 channel.late_awaited
                 for session in core_.sessions.values()
                 for channel in session.channels.values()
