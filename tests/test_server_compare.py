@@ -12,13 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.twins import uncompiled
 
-from aiospice.server import compare, moves, shots
+from aiospice.server import boxes, compare, moves, shots
+from aiospice.server.boxes import MAX_RECTANGLES, rectangles
 from aiospice.server.compare import ALL, COLOUR, TILE
-from aiospice.server.moves import MAX_RECTANGLES, find_move, rectangles
+from aiospice.server.moves import find_move
 
 SLOW: Any = uncompiled("aiospice.server.compare")
 BOTH = (compare, SLOW)
 BOTH_SHOTS: Any = (shots, uncompiled("aiospice.server.shots"))
+BOTH_BOXES: Any = (boxes, uncompiled("aiospice.server.boxes"))
 BOTH_MOVES: Any = (moves, uncompiled("aiospice.server.moves"))
 SEEDS = st.integers(0, 1 << 30)
 Box = tuple[int, int, int, int]
@@ -127,6 +129,78 @@ def test_moves_are_traced_the_same_uncompiled(seed: int) -> None:
     assert results[0] == results[1]
 
 
+@given(SEEDS, st.sampled_from((ALL, COLOUR)))
+def test_what_is_dragged_is_compared_and_moved(seed: int, mask: int) -> None:
+    chance = random.Random(seed)
+    width, height = chance.randint(1, 70), chance.randint(1, 40)
+    old = bytes(chance.choice((0, 0, 7)) for _ in range(4 * width * height))
+    dx, dy = chance.randint(1 - width, width - 1), chance.randint(1 - height, height - 1)
+    left, top, right, bottom = (
+        max(0, dx),
+        max(0, dy),
+        min(width, width + dx),
+        min(height, height + dy),
+    )
+    new = bytearray(old)
+    moved = bytearray(old)
+    for y in range(top, bottom):
+        source = 4 * ((y - dy) * width + left - dx)
+        row = old[source : source + 4 * (right - left)]
+        at = 4 * (y * width + left)
+        moved[at : at + len(row)] = new[at : at + len(row)] = row
+    for _ in range(chance.choice((0, 0, 1, 5))):
+        new[chance.randrange(len(new))] ^= chance.randint(1, 255)
+    box = (left, top, right, bottom)
+    want = bytearray(200)
+    compare.moved(words(old), words(new), width, *box, dx, dy, mask, want)
+    for module in BOTH:
+        grid, shadow = bytearray(200), bytearray(old)
+        module.drag(words(shadow), words(new), width, *box, dx, dy, mask, grid)
+        assert (grid, shadow) == (want, moved)
+    sure = {module.sample(words(old), words(new), width, *box, dx, dy, mask, 20) for module in BOTH}
+    assert len(sure) == 1
+    if right - left >= 16 and bottom - top > 3 and not any(want):
+        assert sure == {True}
+
+
+@pytest.mark.parametrize("module", BOTH_MOVES, ids=["as imported", "uncompiled"])
+def test_what_has_moved_so_before_is_tried_first(module: Any) -> None:
+    width, height = 320, 256
+    chance = random.Random(5)
+    old = bytearray(chance.choice((0, 0, 9)) for _ in range(4 * width * height))
+    new = old[4 * width * 16 :] + bytearray(4 * width * 16)
+    new[4 * width * 100] ^= 9
+    box = (0, 0, width, height)
+    assert module.moves_on(words(old), words(new), width, box, COLOUR, (0, -15)) is None
+    move = module.moves_on(words(old), words(new), width, box, COLOUR, (0, -16))
+    assert move.done
+    assert (move.box, move.dx, move.dy) == ((0, 0, width, height - 16), 0, -16)
+    assert {(0, height - 16, width, height), (0, 96, 16, 112)} == set(move.rest)
+    assert old[: 4 * width * 96] == new[: 4 * width * 96]
+
+
+@given(st.integers(1, 12), st.data())
+def test_the_largest_box_without_a_mark_is_found(columns: int, data: st.DataObject) -> None:
+    grid = data.draw(st.binary(max_size=100).map(lambda raw: bytes(byte & 1 for byte in raw)))
+    rows = len(grid) // columns
+    grid = grid[: rows * columns]
+    best = 0
+    for a in range(columns):
+        for b in range(rows):
+            for c in range(a + 1, columns + 1):
+                for d in range(b + 1, rows + 1):
+                    if (c - a) * (d - b) > best and not any(
+                        1 in grid[y * columns + a : y * columns + c] for y in range(b, d)
+                    ):
+                        best = (c - a) * (d - b)
+    for module in BOTH_BOXES:
+        left, top, right, bottom = module.largest(grid, columns)
+        assert (right - left) * (bottom - top) == best
+        assert not any(
+            1 in grid[y * columns + left : y * columns + right] for y in range(top, bottom)
+        )
+
+
 @given(st.lists(st.tuples(st.integers(0, 2), *2 * [st.integers(0, 4)]), max_size=60))
 def test_the_offset_that_most_hits_have_wins_the_first_of_several(
     hits: list[tuple[int, int, int]],
@@ -148,7 +222,7 @@ def test_the_offset_that_most_hits_have_wins_the_first_of_several(
 def test_moves_and_rectangles_are_the_same_uncompiled(seed: int) -> None:
     chance = random.Random(seed)
     grid = bytes(chance.random() < 0.2 for _ in range(20 * 12))
-    one, other = (module.rectangles(grid, 20) for module in BOTH_MOVES)
+    one, other = (module.rectangles(grid, 20) for module in BOTH_BOXES)
     assert one == other
     width, height, dy = 160, 60, chance.randint(1, 20)
     old = bytes(chance.choice((0, 0, 0, 9)) for _ in range(4 * width * height))
@@ -189,6 +263,8 @@ def test_a_box_outside_is_refused(module: Any, box: Box) -> None:
         lambda: module.solid(data, 4, *box, ALL),
         lambda: module.trace(data, data, 4, *box, ALL, data, data, data),
         lambda: module.moved(data, data, 4, *box, 0, 0, ALL, bytearray(9)),
+        lambda: module.drag(words(bytearray(64)), data, 4, *box, 0, 0, ALL, bytearray(9)),
+        lambda: module.sample(data, data, 4, *box, 0, 0, ALL, 20),
     )
     for call in calls:
         with pytest.raises(IndexError):

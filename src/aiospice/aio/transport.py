@@ -164,7 +164,10 @@ class Transport(asyncio.BufferedProtocol):
     @property
     def writable(self) -> bool:
         """No byte of what was written is waiting here, and the connection is up."""
-        return self._live_raw() is not None and not self._blocked and not self._closing
+        if self._blocked or self._closing or self._lost:
+            return False
+        raw = self._raw
+        return raw is not None and not raw.is_closing()
 
     @property
     def unsent(self) -> int:

@@ -1,3 +1,4 @@
+# cython: language_level=3, annotation_typing=False
 """The short way of a frame to a client that has everything: no queue, nothing put off.
 
 Most frames are a few small drawings for a client that keeps up. Their messages are made as they

@@ -1,3 +1,4 @@
+# cython: language_level=3, annotation_typing=False
 """How an image is to be packed for one client: by what it is like, what is asked for, and the line.
 
 Pictures are smallest as QUIC, drawings as LZ or GLZ; on a thin line pictures lose some detail for

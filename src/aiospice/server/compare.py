@@ -2,7 +2,7 @@
 """The loops that look at pixels to find the cheapest message: compiled where possible.
 
 What has changed (`mark`, `tighten`), whether it is one colour (`solid`), and where it has been
-before (`trace`, `moved`). What becomes of it is in `aiospice.server.shots`.
+before (`trace`, `sample`, `moved`, `drag`). What becomes of it is in `aiospice.server.shots`.
 
 Pixels are words of 32 bits in a view of such words; a box is given by left, top, right and bottom,
 the last two exclusive, and rows are ``width`` words apart. ``mask`` has the bits that count: the
@@ -20,7 +20,7 @@ except ImportError:
     from aiospice import _cython as cython
 
 if cython.compiled:
-    from cython.cimports.libc.string import memcmp
+    from cython.cimports.libc.string import memcmp, memmove
 
 __all__ = [
     "ALL",
@@ -28,8 +28,10 @@ __all__ = [
     "COLOUR",
     "TILE",
     "age",
+    "drag",
     "mark",
     "moved",
+    "sample",
     "solid",
     "tighten",
     "trace",
@@ -180,6 +182,13 @@ def mark(old, new, width, left, top, right, bottom, mask, grid):
                         alike = _alike(one, row + x, other, row + x, end - x, mask)
                     if alike:
                         open_ += 1
+                        # Lines of text end somewhere: what is right of them is often the same.
+                        if (
+                            end < right
+                            and not end & 127
+                            and _equal(one, row + end, other, row + end, right - end)
+                        ):
+                            break
                     else:
                         marks[tile] = 1
                         found += 1
@@ -238,10 +247,14 @@ def tighten(old, new, width, left, top, right, bottom, mask):
         for y in range(above, below):
             row = y * width
             x = left
+            while x + 16 <= first and not _differs(one, other, row + x, mask):
+                x += 16
             while x < first and not (one[row + x] ^ other[row + x]) & mask:
                 x += 1
             first = x
             x = right
+            while x - 16 >= last and not _differs(one, other, row + x - 16, mask):
+                x -= 16
             while x > last and not (one[row + x - 1] ^ other[row + x - 1]) & mask:
                 x -= 1
             last = x
@@ -481,6 +494,34 @@ def _search(pixels, width, left, top, right, bottom, mask, slots, wanted, hits, 
     return found
 
 
+@cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
+@cython.locals(
+    one="const unsigned int[::1]",
+    other="const unsigned int[::1]",
+    marks="unsigned char[::1]",
+    at=cython.Py_ssize_t,
+    to=cython.Py_ssize_t,
+    count=cython.Py_ssize_t,
+    mask=cython.uint,
+    tile=cython.Py_ssize_t,
+    x=cython.Py_ssize_t,
+    end=cython.Py_ssize_t,
+)
+@cython.returns(cython.void)
+def _mark_row(one, at, other, to, count, mask, marks, tile):
+    """Mark the tiles, from ``tile`` on, whose pieces of a row are others."""
+    x = 0
+    while x < count:
+        end = x + 16 if x + 16 < count else count
+        if not marks[tile] and not _alike(one, at + x, other, to + x, end - x, mask):
+            marks[tile] = 1
+        tile += 1
+        x = end
+
+
 @cython.locals(
     one="const unsigned int[::1]",
     other="const unsigned int[::1]",
@@ -497,10 +538,7 @@ def _search(pixels, width, left, top, right, bottom, mask, slots, wanted, hits, 
     y=cython.Py_ssize_t,
     row=cython.Py_ssize_t,
     source=cython.Py_ssize_t,
-    line=cython.Py_ssize_t,
     columns=cython.Py_ssize_t,
-    end=cython.Py_ssize_t,
-    tile=cython.Py_ssize_t,
 )
 def moved(old, new, width, left, top, right, bottom, dx, dy, mask, grid):
     """Set to 1 the tiles of a box whose new pixels aren't the old ones at ``-dx``, ``-dy``.
@@ -524,16 +562,115 @@ def moved(old, new, width, left, top, right, bottom, dx, dy, mask, grid):
             source = (y - dy) * width - dx
             if _equal(one, source + left, other, row + left, right - left):
                 continue
-            line = ((y - top) >> 4) * columns
+            _mark_row(
+                one, source + left, other, row + left, right - left, mask, marks,
+                ((y - top) >> 4) * columns,
+            )  # fmt: skip
+
+
+@cython.locals(
+    one="const unsigned int[::1]",
+    other="const unsigned int[::1]",
+    width=cython.Py_ssize_t,
+    left=cython.Py_ssize_t,
+    top=cython.Py_ssize_t,
+    right=cython.Py_ssize_t,
+    bottom=cython.Py_ssize_t,
+    dx=cython.Py_ssize_t,
+    dy=cython.Py_ssize_t,
+    mask=cython.uint,
+    times=cython.Py_ssize_t,
+    x=cython.Py_ssize_t,
+    y=cython.Py_ssize_t,
+    row=cython.Py_ssize_t,
+    source=cython.Py_ssize_t,
+    total=cython.Py_ssize_t,
+    others=cython.Py_ssize_t,
+)
+def sample(old, new, width, left, top, right, bottom, dx, dy, mask, times):
+    """Whether the box has most likely come from ``-dx``, ``-dy``, as every eighth row says.
+
+    Of ``times`` pieces of 16 pixels at most one may be another one. As `moved` otherwise.
+    """
+    _prove(new, width, left, top, right, bottom)
+    _prove(old, width, left - dx, top - dy, right - dx, bottom - dy)
+    one = old
+    other = new
+    total = 0
+    others = 0
+    with cython.nogil:
+        y = top + 3
+        while y < bottom:
+            row = y * width
+            source = (y - dy) * width - dx
             x = left
-            while x < right:
-                tile = line + ((x - left) >> 4)
-                end = x + 16
-                if end > right:
-                    end = right
-                if not marks[tile] and not _alike(one, source + x, other, row + x, end - x, mask):
-                    marks[tile] = 1
-                x = end
+            while x + 16 <= right:
+                total += 1
+                if not _alike(one, source + x, other, row + x, 16, mask):
+                    others += 1
+                x += 16
+            y += 8
+    return total > 0 and others * times <= total
+
+
+@cython.locals(
+    one="const unsigned int[::1]",
+    into="unsigned int[::1]",
+    other="const unsigned int[::1]",
+    marks="unsigned char[::1]",
+    width=cython.Py_ssize_t,
+    left=cython.Py_ssize_t,
+    top=cython.Py_ssize_t,
+    right=cython.Py_ssize_t,
+    bottom=cython.Py_ssize_t,
+    dx=cython.Py_ssize_t,
+    dy=cython.Py_ssize_t,
+    mask=cython.uint,
+    step=cython.Py_ssize_t,
+    y=cython.Py_ssize_t,
+    row=cython.Py_ssize_t,
+    source=cython.Py_ssize_t,
+    across=cython.Py_ssize_t,
+    columns=cython.Py_ssize_t,
+)
+def drag(old, new, width, left, top, right, bottom, dx, dy, mask, grid):
+    """`moved`, and each row of the old pixels is moved once it has been compared."""
+    _prove(new, width, left, top, right, bottom)
+    _prove(old, width, left, top, right, bottom)
+    _prove(old, width, left - dx, top - dy, right - dx, bottom - dy)
+    columns = (right - left + 15) // 16
+    if columns * ((bottom - top + 15) // 16) > len(grid):
+        raise IndexError(f"{len(grid)} tiles for {bottom - top} rows of {right - left} pixels")
+    one = old
+    into = old
+    other = new
+    marks = grid
+    across = right - left
+    if across == 0:
+        return
+    # What other rows come from is overwritten after them.
+    step = -1 if dy > 0 else 1
+    with cython.nogil:
+        y = bottom - 1 if dy > 0 else top
+        while top <= y < bottom:
+            row = y * width
+            source = (y - dy) * width - dx
+            if not _equal(one, source + left, other, row + left, across):
+                _mark_row(
+                    one, source + left, other, row + left, across, mask, marks,
+                    ((y - top) >> 4) * columns,
+                )  # fmt: skip
+            if cython.compiled:
+                memmove(
+                    cython.address(into[row + left]),
+                    cython.address(one[source + left]),
+                    4 * across,
+                )
+            else:
+                into[row + left : row + right] = memoryview(
+                    bytes(one[source + left : source + left + across])
+                ).cast("I")
+            y += step
 
 
 @cython.locals(

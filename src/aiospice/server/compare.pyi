@@ -60,5 +60,31 @@ def moved(
     mask: int,
     grid: bytearray,
 ) -> None: ...
+def sample(
+    old: Words,
+    new: Words,
+    width: int,
+    left: int,
+    top: int,
+    right: int,
+    bottom: int,
+    dx: int,
+    dy: int,
+    mask: int,
+    times: int,
+) -> bool: ...
+def drag(
+    old: Words,
+    new: Words,
+    width: int,
+    left: int,
+    top: int,
+    right: int,
+    bottom: int,
+    dx: int,
+    dy: int,
+    mask: int,
+    grid: bytearray,
+) -> None: ...
 def warm(warmth: memoryview, grid: Marks, amount: int) -> None: ...
 def age(warmth: memoryview, times: int) -> None: ...

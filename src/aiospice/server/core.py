@@ -155,6 +155,9 @@ class ServerCore(Resuming, Links):
         connection.stuck_since = None
         if connection.link is not None:
             data = connection.link.take()
+        elif self._has_all(connection):
+            self._wanting.pop(number, None)
+            return b""
         else:
             data = self._channel_take(connection)
         connection.sent_bytes += len(data)

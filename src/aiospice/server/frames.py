@@ -17,12 +17,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from aiospice.errors import LocalError
-from aiospice.server import compare, shots
+from aiospice.server import compare
+from aiospice.server.boxes import rectangles
 from aiospice.server.compare import TILE
-from aiospice.server.encode import Picture
-from aiospice.server.moves import LEAST_PIXELS, changed, find_move, rectangles
 from aiospice.server.operations import (
-    Change,
     Copy,
     Created,
     Destroyed,
@@ -31,14 +29,8 @@ from aiospice.server.operations import (
     Operation,
 )
 from aiospice.server.region import Box, intersect, size
-from aiospice.server.surface import (
-    STRIP_PIXELS,
-    Surface,
-    check_surface,
-    copy_rows,
-    fill_rows,
-    strips,
-)
+from aiospice.server.settle import changes, image, paint, settle
+from aiospice.server.surface import Surface, check_surface, copy_rows, fill_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -46,6 +38,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from aiospice.server.encode import Picture
     from aiospice.server.held import Held
     from aiospice.server.videos import Videos
 
@@ -56,11 +49,6 @@ MAX_SURFACES = 1024
 SURFACE_BYTES = 1 << 30
 #: What the guest may tell of how it drew between two publications; the rest is only damage.
 _MAX_HINTS = 128
-#: Searches in a part of a surface that found nothing moved, after which there are fewer.
-_PATIENCE = 4
-_RARELY = 8
-#: Parts of a surface of which that is remembered.
-_PARTS = 64
 
 
 class Head(NamedTuple):
@@ -419,7 +407,7 @@ class Display:
         if found is None:
             if sum(size(box) for _, box in self._shots) > 1 << 21:
                 self._shots.clear()
-            found = self._shots[key] = self._image(surface, box, None)
+            found = self._shots[key] = image(surface, box, None)
         return found
 
     def one_colour(self, surface: Surface, box: Box) -> Fill | None:
@@ -480,14 +468,12 @@ class Display:
         if surface.fresh:
             surface.fresh = False
             surface.accept(surface.whole)
-            self._paint(surface, surface.whole, operations, wanted, surface.words())
+            paint(surface, surface.whole, operations, wanted, surface.words())
             return
         if self.videos is not None and surface.id == 0:
             self._compare_filmed(self.videos, surface, damage, operations, now, wanted)
             return
-        old, new = surface.words()
-        for box in changed(old, new, surface.width, damage, surface.mask, surface.whole):
-            self._settle(surface, box, operations, wanted, 2, (old, new))
+        changes(surface, damage, operations, wanted, self._turn)
 
     def _compare_filmed(
         self,
@@ -519,89 +505,7 @@ class Display:
             for part in outer:
                 left = compare.tighten(old, new, width, *part, mask)
                 if left is not None:
-                    self._settle(surface, left, operations, wanted, 2, (old, new))
-
-    def _settle(
-        self,
-        surface: Surface,
-        box: Box,
-        operations: list[Operation],
-        wanted: bool,
-        moves: int,
-        words: tuple[memoryview, memoryview],
-    ) -> None:
-        """Make operations of what differs in a box, which is as small as can be."""
-        old, new = words
-        if moves and size(box) >= LEAST_PIXELS and self._search(surface, box):
-            move = find_move(old, new, surface.width, box, surface.mask)
-            self._searched(surface, box, move is not None)
-            if move is not None:
-                self._moved(surface, Copy(surface.id, *move[:3]), operations)
-                for part in changed(old, new, surface.width, move.rest, surface.mask, box):
-                    self._settle(surface, part, operations, wanted, moves - 1, words)
-                return
-        self._paint(surface, box, operations, wanted, words)
-
-    def _search(self, surface: Surface, box: Box) -> bool:
-        """Whether it is worth while to look for what has moved."""
-        misses = surface.misses.get(_part(box), 0)
-        return misses < _PATIENCE or self._turn % _RARELY == 0
-
-    def _searched(self, surface: Surface, box: Box, found: bool) -> None:
-        """Note what came of it: a picture that changes moves nowhere, a page beside it may."""
-        part = _part(box)
-        if found:
-            surface.misses.pop(part, None)
-            return
-        if len(surface.misses) >= _PARTS and part not in surface.misses:
-            surface.misses.clear()
-        surface.misses[part] = surface.misses.get(part, 0) + 1
-
-    def _moved(self, surface: Surface, copy: Copy, operations: list[Operation]) -> None:
-        assert surface.shadow is not None
-        box = copy.box
-        copy_rows(
-            surface.shadow, surface.width, box, surface.shadow, surface.width, box[0] - copy.dx,
-            box[1] - copy.dy,
-        )  # fmt: skip
-        operations.append(copy)
-
-    def _paint(
-        self,
-        surface: Surface,
-        box: Box,
-        operations: list[Operation],
-        wanted: bool,
-        words: tuple[memoryview, memoryview],
-    ) -> None:
-        """Publish the pixels of a box."""
-        if not wanted:
-            surface.accept(box)
-            operations.append(Change(surface.id, box))
-            return
-        if size(box) <= STRIP_PIXELS:
-            operations.append(self._image(surface, box, words))
-            return
-        _, new = words
-        colour = compare.solid(new, surface.width, *box, surface.mask)
-        if colour >= 0:
-            surface.accept(box)
-            operations.append(Fill(surface.id, box, colour))
-        else:
-            operations += [self._image(surface, strip, words) for strip in strips(box)]
-
-    def _image(
-        self, surface: Surface, box: Box, words: tuple[memoryview, memoryview] | None
-    ) -> Fill | Picture:
-        """The pixels of a box as an operation: published by this, or already without ``words``."""
-        if words is not None:
-            pixels, id, colour = shots.grab(words[1], words[0], surface.width, *box, surface.mask)
-        else:
-            old, _ = surface.words()
-            pixels, id, colour = shots.grab(old, None, surface.width, *box, surface.mask)
-        if colour >= 0:
-            return Fill(surface.id, box, colour)
-        return Picture(surface.id, box, pixels, surface.alpha, id ^ surface.alpha)
+                    settle(surface, left, operations, wanted, self._turn, (old, new))
 
 
 def _surface(hint: Operation) -> int:
@@ -614,11 +518,6 @@ def _uses(hint: Operation, id: int) -> bool:
 
 def _moved(box: Box, dx: int, dy: int) -> Box:
     return (box[0] + dx, box[1] + dy, box[2] + dx, box[3] + dy)
-
-
-def _part(box: Box) -> Box:
-    """The part of a surface that a box is in, roughly."""
-    return (box[0] >> 5, box[1] >> 5, box[2] >> 5, box[3] >> 5)
 
 
 def _scaled(box: Box) -> Box:

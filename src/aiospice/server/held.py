@@ -25,20 +25,17 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from aiospice.channels.server.base import ServerPhase
 from aiospice.channels.server.display import DisplayReady, DisplayReported
 from aiospice.server.atonce import send_at_once
-from aiospice.server.choose import GLZ, ZLIB_GLZ, Wish, choose
+from aiospice.server.choose import GLZ, ZLIB_GLZ, Wish
 from aiospice.server.curtain import Curtain, creation
 from aiospice.server.encode import (
-    JPEG,
     Encoded,
     EncodeJob,
     Method,
     Picture,
     VideoJob,
     cost,
-    is_light,
 )
 from aiospice.server.kept import ClientCaches, ImageCache
 from aiospice.server.line import Line
@@ -54,7 +51,7 @@ from aiospice.server.operations import (
 )
 from aiospice.server.plane import Plane
 from aiospice.server.region import Box, add, area, cut, intersect, meet, shift, size
-from aiospice.server.sending import Sending
+from aiospice.server.sending import INLINE, LINE_PIXELS, NEAR_BYTES, QUEUE_BYTES, Sending
 from aiospice.server.streams import Streams
 from aiospice.server.surface import strips
 from aiospice.wire import display as messages
@@ -71,16 +68,8 @@ __all__ = ["ACK_WINDOW", "LINE_PIXELS", "QUEUE_BYTES", "Held"]
 
 #: Messages after which the client is to acknowledge (spice-server: 20, or 40 on wide lines).
 ACK_WINDOW = 40
-#: Bytes that may wait for the socket before nothing is added.
-QUEUE_BYTES = 64 << 10
-#: Pixels of images that may wait to be packed; the rest of what has changed is only dirty.
-LINE_PIXELS = 1 << 19
 #: Images that are packed at the same time.
 _AHEAD = 4
-#: Nanoseconds' worth of packing that is done at once in one turn, so that others have theirs.
-_INLINE = 3_000_000
-#: Seconds after which what is lossy and hasn't changed becomes exact: once to twice as many.
-_REFINE = 0.5
 
 
 class Item:
@@ -160,6 +149,8 @@ class Held(Sending):
         self.caches.ids = (init.pixmap_cache_id, init.glz_dictionary_id)
         channel = self.channel
         channel.start_acks(ACK_WINDOW)
+        if self.local and channel.together:
+            channel.together = NEAR_BYTES
         self.line.began(channel, self._now)
         channel.send(messages.InvalAllPalettes())
         for surface in self.display.published.values():
@@ -244,12 +235,6 @@ class Held(Sending):
 
     # -- what the display tells ------------------------------------------------------------------
 
-    def in_step(self, now: float) -> bool:
-        """Whether the client can follow what happens now."""
-        if not self.started or self._state_due or not self._room():
-            return False
-        return not self.queue or self._queued_pixels() < LINE_PIXELS
-
     def resized(self, now: float) -> None:
         """The screen has another size: all that was to be drawn on it is void."""
         if not self.started:
@@ -284,7 +269,7 @@ class Held(Sending):
         self._now = now
         if self.in_step(now):
             if self._idle():
-                self._inline = _INLINE
+                self._inline = INLINE
                 operations = operations[send_at_once(self, operations) :]
             room = LINE_PIXELS - self._queued_pixels()
             for operation in operations:
@@ -298,13 +283,6 @@ class Held(Sending):
         if self._heads_told != self.display.heads_version:
             self._state_due = True
         self.pump(now)
-
-    def _queued_pixels(self) -> int:
-        pixels = 0
-        for item in self.queue:
-            if isinstance(item.operation, Picture):
-                pixels += item.operation.size
-        return pixels
 
     def _follow(self, operation: Operation, room: int) -> int:
         """Queue an operation; gives the pixels that are to be packed for it."""
@@ -396,50 +374,10 @@ class Held(Sending):
 
     # -- sending ---------------------------------------------------------------------------------
 
-    def _room(self) -> bool:
-        """Whether the client and its socket can take more."""
-        channel, line = self.channel, self.line
-        if channel.queued_bytes > QUEUE_BYTES or channel.phase is not ServerPhase.OPEN:
-            return False
-        window = channel.ack_window  # as `blocked` and `full` say: it is asked often
-        if window and channel.unacked >= 2 * window:
-            return False
-        return line.left - line.arrived <= line.budget
-
     @property
     def at_rest(self) -> bool:
         """`pump` would do nothing, and there is nothing to be fetched."""
         return not (self.channel.answered or self._new_jobs) and self.started and self._idle()
-
-    def pump(self, now: float) -> None:
-        """Send what may be sent now."""
-        if not self.started:
-            return
-        self._now = now
-        channel, line = self.channel, self.line
-        if channel.answered:
-            for number, at in channel.answered:
-                line.answered(number, at)
-            channel.answered.clear()
-        line.sent(channel, now)
-        self._inline = _INLINE
-        self._hurry = False
-        while not self._idle() and self._room():
-            if not self._step():
-                self._look_ahead()
-                break
-            line.sent(channel, now)
-
-    def _idle(self) -> bool:
-        """The client has all there is, which is soon told: so it is most often asked."""
-        if self.queue or not self._marked or self._state_due or self.curtain.drawn:
-            return False
-        if self.streams.playing or self.display.videos is not None:
-            return False
-        for plane in self.planes.values():  # noqa: SIM110 - this is asked several times a frame
-            if plane.dirty or plane.lossy:
-                return False
-        return True
 
     def _step(self) -> bool:
         """Send one thing; False when there is nothing that can be sent."""
@@ -568,20 +506,6 @@ class Held(Sending):
         self._begin_packing(item, picture, method)
         return True
 
-    def _method(self, picture: Picture, *, exact: bool) -> Method:
-        can_glz = self.caches.glz(self.display.id, picture.size)
-        asked = (self.channel.compression, self.thin, can_glz)
-        if self._asked != asked:
-            self._asked = asked
-            self._wish = Wish(
-                Wish.named(asked[0], self.config.compression),
-                self.config.lossy,
-                self.channel.can(DisplayCap.LZ4_COMPRESSION),
-                *asked[1:],
-            )
-        exact = exact or picture.surface != 0  # what is drawn from later is never rough
-        return choose(picture, self._wish, self.line.rate, exact=exact)
-
     def _begin_packing(self, item: Item, picture: Picture, method: Method) -> None:
         """See to it that an image is packed; it will be sent, whatever comes."""
         item.method = method
@@ -595,14 +519,6 @@ class Held(Sending):
                 return self._packed_now(picture, method)
             self._pack(picture, method)
         return form
-
-    def _at_once(self, picture: Picture, method: Method) -> bool:
-        """Whether an image is better packed in this turn than in a thread."""
-        return self._inline > 0 and is_light(method, picture.size)
-
-    def _packed_now(self, picture: Picture, method: Method) -> Encoded:
-        self._inline -= cost(method, picture.size)
-        return picture.packed(method, picture.job(method).run())
 
     def _pack(self, picture: Picture, method: Method) -> None:
         if method not in picture.forms:
@@ -659,15 +575,6 @@ class Held(Sending):
         if plane is not None:
             self._shown_as(picture, plane, form)
         return True
-
-    def _shown_as(self, picture: Picture, plane: Plane, form: Encoded) -> None:
-        """An image was sent: it is exact, or will have to be made so."""
-        if form.type == JPEG:
-            plane.blur(picture.box)
-            if self._refine_at is None:
-                self._refine_at = self._now + _REFINE
-        else:
-            plane.sharpen(picture.box)
 
     def _spend(self, picture: Picture, method: Method) -> bool:
         """Whether an image may be packed at once, in this turn."""

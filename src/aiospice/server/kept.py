@@ -1,3 +1,4 @@
+# cython: language_level=3, annotation_typing=False
 """What a client keeps for its server: cached images and the window of GLZ, one a session.
 
 All display channels of a client share its caches. Here every channel names only images that it

@@ -449,6 +449,8 @@ class Leaving(Serving, Peering):
 
     def _serving_wake(self) -> float | None:
         soonest, source = super()._serving_wake(), self.source.next_wake()
+        if source is None and not (self._draining or self._rest_until or self._unseen):
+            return soonest
         unseen = self._now if self._unseen else None
         times = [soonest, source, *self._draining.values(), self._rest_until or unseen]
         return min((at for at in times if at is not None), default=None)

@@ -1,3 +1,4 @@
+# cython: language_level=3, annotation_typing=False
 """How fast a client's line is, and how much is on it, as pings tell.
 
 Whenever `PROBE_BYTES` have left since the last ping a new one is put behind them. Its answer says
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["PROBE_BYTES", "THIN", "Line"]
 
 #: Bytes that a ping is sent behind, and on a line within this machine, which is never thin.
-PROBE_BYTES, LOCAL_PROBE_BYTES = 64 << 10, 512 << 10
+PROBE_BYTES, LOCAL_PROBE_BYTES = 64 << 10, 4 << 20
 #: Bytes a second below which a line is thin: 10 Mbit/s, as spice-server has it (``server/dcc.cpp``
 #: and ``main-channel-client.cpp``).
 THIN = 1_250_000

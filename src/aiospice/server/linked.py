@@ -208,7 +208,10 @@ class Linked(Returning):
         self._kept_late, self._kept_bytes = {}, {}
 
     def _serving_wake(self) -> float | None:
-        times = [super()._serving_wake(), *self._late_until.values()]
+        soonest = super()._serving_wake()
+        if not self._late_until:
+            return soonest
+        times = [soonest, *self._late_until.values()]
         return min((at for at in times if at is not None), default=None)
 
     def _wake_serving(self, now: float) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from aiospice.server import compare
+from aiospice.server.boxes import largest, rectangles
 from aiospice.server.compare import TILE
 from aiospice.server.region import Box, cut, intersect, size
 
@@ -19,17 +20,17 @@ try:
 except ImportError:
     from aiospice import _cython as cython
 
-__all__ = ["MAX_RECTANGLES", "Move", "changed", "find_move", "rectangles", "vote"]
+__all__ = ["Move", "changed", "find_move", "moves_on", "vote"]
 
-#: Boxes that the changes of one surface are made into at most.
-MAX_RECTANGLES = 48
-#: Tiles that a box may take in for nothing: sending them costs less than one more message.
-_WASTE = 2
 #: Pieces of rows that are looked for, and places where they are found.
 _ANCHORS = 64
-_HITS = 2048
-#: Pixels across of the columns in which moves up and down are looked for.
+_HITS = 1024
+#: Pixels across of the columns in which moves are looked for first.
 _BAND = 96
+#: The smallest target (pixels) that is moved while it is compared, and of how many parts of rows
+#: that are looked at before at most one may differ then.
+_LARGE = 1 << 16
+_SURE = 20
 #: The smallest box (pixels) in which something is looked for.
 LEAST_PIXELS = 1 << 13
 
@@ -42,6 +43,8 @@ class Move(NamedTuple):
     dy: int
     #: Where else something is different in what was looked at, or may be.
     rest: list[Box]
+    #: The old pixels have been moved so.
+    done: bool = False
 
 
 def changed(
@@ -70,148 +73,108 @@ def changed(
     return found
 
 
-def rectangles(grid: bytes | bytearray, columns: int) -> list[Box]:
-    """Boxes (in tiles) around all tiles that are marked by 1; few, and none overlaps another."""
-    done: list[Box] = []
-    open_: dict[tuple[int, int], int] = {}
-    rows = len(grid) // columns
-    above: bytes | bytearray = b""
-    for y in range(rows):
-        line = grid[y * columns : (y + 1) * columns]
-        if line == above:
-            continue
-        above = line
-        runs = _runs(line)
-        still = {run: open_[run] for run in runs if run in open_}
-        done += [(a, top, b, y) for (a, b), top in open_.items() if (a, b) not in still]
-        open_ = {run: still.get(run, y) for run in runs}
-    done += [(a, top, b, rows) for (a, b), top in open_.items()]
-    return _joined(done)
-
-
-def _runs(line: bytes | bytearray) -> list[tuple[int, int]]:
-    """Where tiles in a row are marked; gaps of one tile count as marked."""
-    found: list[tuple[int, int]] = []
-    at = line.find(1)
-    while at >= 0:
-        end = line.find(0, at)
-        end = len(line) if end < 0 else end
-        if found and at - found[-1][1] <= 1:
-            found[-1] = (found[-1][0], end)
-        else:
-            found.append((at, end))
-        at = line.find(1, end)
-    return found
-
-
-def _joined(boxes: list[Box]) -> list[Box]:
-    """Join boxes where that wastes little, and until there are few enough."""
-    allowed = _WASTE
-    while True:
-        boxes = _join_once(boxes, allowed)
-        if len(boxes) <= MAX_RECTANGLES:
-            return boxes
-        allowed = 2 * allowed + 2
-
-
-@cython.locals(
-    wanted=cython.Py_ssize_t,
-    left=cython.Py_ssize_t,
-    top=cython.Py_ssize_t,
-    right=cython.Py_ssize_t,
-    bottom=cython.Py_ssize_t,
-    a=cython.Py_ssize_t,
-    b=cython.Py_ssize_t,
-    c=cython.Py_ssize_t,
-    d=cython.Py_ssize_t,
-    x=cython.Py_ssize_t,
-    y=cython.Py_ssize_t,
-    z=cython.Py_ssize_t,
-    w=cython.Py_ssize_t,
-    around=cython.Py_ssize_t,
-    extra=cython.Py_ssize_t,
-    index=cython.Py_ssize_t,
-)
-def _join_once(boxes: list[Box], allowed: int) -> list[Box]:
-    result: list[Box] = []
-    wanted = allowed
-    for left, top, right, bottom in sorted(boxes, key=_reading_order):
-        index = 0
-        while index < len(result):
-            a, b, c, d = result[index]
-            x, y, z, w = min(left, a), min(top, b), max(right, c), max(bottom, d)
-            around = (z - x) * (w - y)
-            extra = around - (right - left) * (bottom - top) - (c - a) * (d - b)
-            shared = max(left, a) < min(right, c) and max(top, b) < min(bottom, d)
-            if shared or extra <= wanted or 5 * extra <= around:
-                left, top, right, bottom = x, y, z, w
-                del result[index]
-                index = 0
-            else:
-                index += 1
-        result.append((left, top, right, bottom))
-    return result
-
-
-def _reading_order(box: Box) -> tuple[int, int]:
-    return box[1], box[0]
-
-
-def find_move(old: memoryview, new: memoryview, width: int, box: Box, mask: int) -> Move | None:
+def find_move(
+    old: memoryview,
+    new: memoryview,
+    width: int,
+    box: Box,
+    mask: int,
+    *,
+    carry: bool = False,
+    briefly: bool = False,
+) -> Move | None:
     """Where the pixels of a box were before; None when most of them are new.
 
-    ``old`` and ``new`` are words of 32 bits, rows ``width`` apart.
+    ``old`` and ``new`` are words of 32 bits, rows ``width`` apart. With ``carry`` the old pixels
+    may be moved meanwhile (`Move.done`). ``briefly``: only a part of the box is searched.
     """
     if size(box) < LEAST_PIXELS or box[2] - box[0] < 2 * TILE:
         return None
-    offset = _upwards(old, new, width, box, mask) or _offset(old, new, width, box, mask)
-    if offset is None:
-        return None
+    parts = _parts(box)
+    for part in parts[1:2] if briefly and len(parts) > 1 else parts:
+        offset = _offset(old, new, width, part, mask)
+        if offset is not None:
+            move = _verified(old, new, width, box, mask, offset, carry)
+            if move is not None:
+                return move
+    return None
+
+
+def moves_on(
+    old: memoryview, new: memoryview, width: int, box: Box, mask: int, offset: tuple[int, int]
+) -> Move | None:
+    """Move a box as far as another one before, if nearly all of it has moved so, as it mostly has.
+
+    That is asked without looking for what differs, or for where it comes from.
+    """
     dx, dy = offset
     left, top, right, bottom = box
     target = intersect(box, (left + dx, top + dy, right + dx, bottom + dy))
-    if target is None:
+    if target is None or size(target) < _LARGE:
+        return None
+    return _verified(old, new, width, box, mask, offset, True, surely=True)
+
+
+def _parts(box: Box) -> list[Box]:
+    """Where moves are looked for: in a few columns, which is quick, then in all of the box."""
+    left, top, right, bottom = box
+    if right - left < 2 * _BAND:
+        return [box]
+    room = right - left - _BAND
+    columns = [left + room * eighth // 8 for eighth in (1, 3, 5)]
+    return [*((at, top, at + _BAND, bottom) for at in columns), box]
+
+
+def _verified(
+    old: memoryview,
+    new: memoryview,
+    width: int,
+    box: Box,
+    mask: int,
+    offset: tuple[int, int],
+    carry: bool,
+    *,
+    surely: bool = False,
+) -> Move | None:
+    """What of a box really comes from so far away, if it is enough; ``surely``: nearly all."""
+    dx, dy = offset
+    left, top, right, bottom = box
+    least = max(LEAST_PIXELS // 2, size(box) // 8)
+    target = intersect(box, (left + dx, top + dy, right + dx, bottom + dy))
+    if target is None or size(target) < least:
         return None
     columns = -(-(target[2] - target[0]) // TILE)
     grid = bytearray(columns * -(-(target[3] - target[1]) // TILE))
-    compare.moved(old, new, width, *target, dx, dy, mask, grid)
-    inside: list[Box] = []
-    if 10 * grid.count(1) <= len(grid):
-        for a, b, c, d in rectangles(grid, columns):
-            inside.append(
-                (
-                    target[0] + TILE * a,
-                    target[1] + TILE * b,
-                    min(target[2], target[0] + TILE * c),
-                    min(target[3], target[1] + TILE * d),
-                )
-            )
+    if carry and size(target) >= _LARGE:
+        carry = compare.sample(old, new, width, *target, dx, dy, mask, _SURE)
     else:
-        found = _largest(grid, columns)
-        target = (
-            target[0] + TILE * found[0],
-            target[1] + TILE * found[1],
-            min(target[2], target[0] + TILE * found[2]),
-            min(target[3], target[1] + TILE * found[3]),
-        )
-    if size(target) < max(LEAST_PIXELS // 2, size(box) // 8):
+        carry = False
+    if surely and not carry:
         return None
-    return Move(target, dx, dy, cut([box], target) + inside)
+    if carry:
+        compare.drag(old, new, width, *target, dx, dy, mask, grid)
+    else:
+        compare.moved(old, new, width, *target, dx, dy, mask, grid)
+    inside: list[Box] = []
+    if carry or 10 * grid.count(1) <= len(grid):
+        inside = [_in_pixels(tiles, target) for tiles in rectangles(grid, columns)]
+    else:
+        target = _in_pixels(largest(grid, columns), target)
+        if size(target) < least:
+            return None
+    return Move(target, dx, dy, cut([box], target) + inside, carry)
 
 
-def _upwards(
-    old: memoryview, new: memoryview, width: int, box: Box, mask: int
-) -> tuple[int, int] | None:
-    """How far the box has moved up or down, looked for in a few columns of it: that is quick."""
-    left, top, right, bottom = box
-    if right - left < 2 * _BAND:
-        return None
-    for eighth in (1, 3, 5):
-        at = left + (right - left - _BAND) * eighth // 8
-        offset = _offset(old, new, width, (at, top, at + _BAND, bottom), mask)
-        if offset is not None and offset[0] == 0:
-            return offset
-    return None
+def _in_pixels(tiles: Box, within: Box) -> Box:
+    """A box of tiles that are counted from another box's corner."""
+    left, top, right, bottom = within
+    a, b, c, d = tiles
+    return (
+        left + TILE * a,
+        top + TILE * b,
+        min(right, left + TILE * c),
+        min(bottom, top + TILE * d),
+    )
 
 
 def _offset(
@@ -275,21 +238,3 @@ def vote(places: memoryview, hits: memoryview, found: int) -> tuple[int, int, in
     dx = at[2 * seen[3 * best]] - seen[3 * best + 1]
     dy = at[2 * seen[3 * best] + 1] - seen[3 * best + 2]
     return dx, dy, counts[best]
-
-
-def _largest(grid: bytearray, columns: int) -> Box:
-    """The largest box of tiles that are 0."""
-    best: Box = (0, 0, 0, 0)
-    heights = [0] * (columns + 1)
-    for y in range(len(grid) // columns):
-        line = grid[y * columns : (y + 1) * columns]
-        stack: list[tuple[int, int]] = []
-        for x in range(columns + 1):
-            height = heights[x] = 0 if x == columns or line[x] else heights[x] + 1
-            first = x
-            while stack and stack[-1][1] >= height:
-                first, tall = stack.pop()
-                if (x - first) * tall > size(best):
-                    best = (first, y + 1 - tall, x, y + 1)
-            stack.append((first, height))
-    return best

@@ -1,3 +1,4 @@
+# cython: language_level=3, annotation_typing=False
 """Bodies of the draws that a server sends most, put together without the declarations.
 
 What is declared in `aiospice.wire` takes an object of Python a structure; a server that sends

@@ -1,3 +1,4 @@
+# cython: language_level=3, annotation_typing=False
 """One surface as a client has it: where it shows something else, and where it is only rough."""
 
 from __future__ import annotations

@@ -258,7 +258,10 @@ class Returning(Leftover):
         self._still, self._untold, self._gives_back = {}, [], False
 
     def _serving_wake(self) -> float | None:
-        times = [super()._serving_wake(), *(back.until for back in self._returns.values())]
+        soonest = super()._serving_wake()
+        if not self._returns and not self._giving:
+            return soonest
+        times = [soonest, *(back.until for back in self._returns.values())]
         times += [self._give_until, *self._still.values()] if self._giving else []
         return min((at for at in times if at is not None), default=None)
 

@@ -1,26 +1,50 @@
-"""One client's draws as messages: bodies, what is kept of them, and the GLZ dictionary."""
+# cython: language_level=3, annotation_typing=False
+"""What `aiospice.server.held.Held` does for each frame of a client that keeps up.
+
+One client's draws become messages: bodies, what is kept of them, and the GLZ dictionary; whether
+there is room for them, and how an image is packed. Compiled where possible.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from aiospice.channels.server.base import ServerPhase
 from aiospice.server import pack
-from aiospice.server.choose import GLZ, ZLIB_GLZ
-from aiospice.server.encode import JPEG, Encoded, Method, Picture
+from aiospice.server.choose import GLZ, ZLIB_GLZ, Wish, choose
+from aiospice.server.encode import JPEG, Encoded, Method, Picture, cost, is_light
 from aiospice.server.operations import Change, Copy, Draw, Fill
 from aiospice.wire import display as messages
 from aiospice.wire import draw
+from aiospice.wire.caps import DisplayCap
 from aiospice.wire.display import ResourceId, ResourceType
 from aiospice.wire.images import ImageFlags
 
 if TYPE_CHECKING:
+    from collections import deque
+
     from aiospice.channels.server.display import DisplayServer
+    from aiospice.server.config import ServerConfig
     from aiospice.server.curtain import Curtain
     from aiospice.server.frames import Display
+    from aiospice.server.held import Item
     from aiospice.server.kept import ClientCaches, ImageCache
+    from aiospice.server.line import Line
     from aiospice.server.plane import Plane
+    from aiospice.server.streams import Streams
 
-__all__ = ["Sending"]
+__all__ = ["INLINE", "LINE_PIXELS", "NEAR_BYTES", "QUEUE_BYTES", "Sending"]
+
+#: Bytes that may wait for the socket before nothing is added.
+QUEUE_BYTES = 64 << 10
+#: The same for a client on this machine, whose socket takes a frame at once: they leave together.
+NEAR_BYTES = 1 << 20
+#: Pixels of images that may wait to be packed; the rest of what has changed is only dirty.
+LINE_PIXELS = 1 << 19
+#: Nanoseconds' worth of packing that is done at once in one turn, so that others have theirs.
+INLINE = 3_000_000
+#: Seconds after which what is lossy and hasn't changed becomes exact: once to twice as many.
+_REFINE = 0.5
 
 #: Images that are worth keeping, in pixels; drawings up to a size are kept at once, everything
 #: else when it comes the second time.
@@ -37,6 +61,28 @@ class Sending:
     images: ImageCache
     planes: dict[int, Plane]
     curtain: Curtain
+    config: ServerConfig
+    line: Line
+    queue: deque[Item]
+    streams: Streams
+    started: bool
+    local: bool
+    _now: float
+    _state_due: bool
+    _marked: bool
+    _inline: int
+    _hurry: bool
+    _asked: tuple[int, bool, bool] | None
+    _wish: Wish
+    _refine_at: float | None
+    if TYPE_CHECKING:
+
+        @property
+        def thin(self) -> bool: ...
+
+        def _step(self) -> bool: ...
+
+        def _look_ahead(self) -> None: ...
 
     def _on(self, surface: int) -> int:
         """What the client calls a surface: while the curtain is drawn, the screen is behind it."""
@@ -123,3 +169,93 @@ class Sending:
             inflated=inflated,
         )
         self.channel.send_with(_DRAW_COPY, head, data)
+
+    # -- the way of each frame --------------------------------------------------------------------
+
+    def in_step(self, now: float) -> bool:
+        """Whether the client can follow what happens now."""
+        if not self.started or self._state_due or not self._room():
+            return False
+        return not self.queue or self._queued_pixels() < LINE_PIXELS
+
+    def _queued_pixels(self) -> int:
+        pixels = 0
+        for item in self.queue:
+            if isinstance(item.operation, Picture):
+                pixels += item.operation.size
+        return pixels
+
+    def _room(self) -> bool:
+        """Whether the client and its socket can take more."""
+        channel, line = self.channel, self.line
+        if channel.phase is not ServerPhase.OPEN:
+            return False
+        if channel.queued_bytes > QUEUE_BYTES and (
+            not self.local or channel.queued_bytes > NEAR_BYTES
+        ):
+            return False
+        window = channel.ack_window  # as `blocked` and `full` say: it is asked often
+        if window and channel.unacked >= 2 * window:
+            return False
+        return line.left - line.arrived <= line.budget
+
+    def pump(self, now: float) -> None:
+        """Send what may be sent now."""
+        if not self.started:
+            return
+        self._now = now
+        channel, line = self.channel, self.line
+        if channel.answered:
+            for number, at in channel.answered:
+                line.answered(number, at)
+            channel.answered.clear()
+        line.sent(channel, now)
+        self._inline = INLINE
+        self._hurry = False
+        while not self._idle() and self._room():
+            if not self._step():
+                self._look_ahead()
+                break
+            line.sent(channel, now)
+
+    def _idle(self) -> bool:
+        """The client has all there is, which is soon told: so it is most often asked."""
+        if self.queue or not self._marked or self._state_due or self.curtain.drawn:
+            return False
+        if self.streams.playing or self.display.videos is not None:
+            return False
+        for plane in self.planes.values():  # noqa: SIM110 - this is asked several times a frame
+            if plane.dirty or plane.lossy:
+                return False
+        return True
+
+    def _method(self, picture: Picture, *, exact: bool) -> Method:
+        can_glz = self.caches.glz(self.display.id, picture.size)
+        asked = (self.channel.compression, self.thin, can_glz)
+        if self._asked != asked:
+            self._asked = asked
+            self._wish = Wish(
+                Wish.named(asked[0], self.config.compression),
+                self.config.lossy,
+                self.channel.can(DisplayCap.LZ4_COMPRESSION),
+                *asked[1:],
+            )
+        exact = exact or picture.surface != 0  # what is drawn from later is never rough
+        return choose(picture, self._wish, self.line.rate, exact=exact)
+
+    def _at_once(self, picture: Picture, method: Method) -> bool:
+        """Whether an image is better packed in this turn than in a thread."""
+        return self._inline > 0 and is_light(method, picture.size)
+
+    def _packed_now(self, picture: Picture, method: Method) -> Encoded:
+        self._inline -= cost(method, picture.size)
+        return picture.packed(method, picture.job(method).run())
+
+    def _shown_as(self, picture: Picture, plane: Plane, form: Encoded) -> None:
+        """An image was sent: it is exact, or will have to be made so."""
+        if form.type == JPEG:
+            plane.blur(picture.box)
+            if self._refine_at is None:
+                self._refine_at = self._now + _REFINE
+        else:
+            plane.sharpen(picture.box)

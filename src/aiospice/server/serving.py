@@ -364,6 +364,16 @@ class Serving(Devices):
             if held is not None and held in woken:
                 self._held_moved(session, number, held)
 
+    def _has_all(self, connection: Connection) -> bool:
+        """Whether a display's client has been handed all there is: asked after each frame."""
+        channel = connection.channel
+        if channel is None or channel._queue or channel.key[0] != 2 or self._draining:
+            return False
+        session = self.sessions.get(connection.client)
+        held = None if session is None else session.helds.get(channel.key[1])
+        waits = connection.closing or connection.number in self._result
+        return held is not None and not waits and held.at_rest
+
     def _drained(self, connection: Connection, channel: ServerChannel) -> None:
         """The kernel has taken all of a channel: there may be more."""
         session = self.sessions.get(connection.client)

@@ -44,6 +44,7 @@ class Surface:
         "misses",
         "pixels",
         "shadow",
+        "slide",
         "width",
     )
 
@@ -65,6 +66,8 @@ class Surface:
         self.fresh = False
         #: How often in a row nothing was found that had moved, by the part where it was looked for.
         self.misses: dict[Box, int] = {}
+        #: How far nearly all of a large box has moved, when that was seen last (`settle`).
+        self.slide: tuple[int, int] | None = None
 
     @property
     def whole(self) -> Box:

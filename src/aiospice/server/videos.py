@@ -14,9 +14,9 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from aiospice.server import compare
+from aiospice.server.boxes import rectangles
 from aiospice.server.compare import TILE
 from aiospice.server.encode import Picture, is_picture
-from aiospice.server.moves import rectangles
 from aiospice.server.region import Box, bounds, cut, intersect, size
 
 if TYPE_CHECKING:

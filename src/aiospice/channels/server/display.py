@@ -8,10 +8,10 @@ from aiospice.channels.base import Key
 from aiospice.channels.events import Event
 from aiospice.channels.framing import Framing
 from aiospice.channels.server.base import ServerChannel, ServerPhase
+from aiospice.channels.server.together import take_together
 from aiospice.errors import RemoteProtocolError
 from aiospice.wire import display
 from aiospice.wire.caps import DisplayCap, has
-from aiospice.wire.header import FULL, MINI, pack_header
 from aiospice.wire.images import ImageCompression
 
 if TYPE_CHECKING:
@@ -88,28 +88,10 @@ class DisplayServer(ServerChannel):
         queue = self._queue
         if not queue or self.phase is ServerPhase.CLOSED:
             return b""
-        parts: list[bytes] = []
-        mini, together = self.framing.mini, self.together
-        bodies = count = 0
-        while queue and (bodies < together or not parts):
-            number, body = queue.popleft()
-            whole = isinstance(body, bytes)
-            size = len(body) if whole else len(body[0]) + len(body[1])
-            bodies += size
-            count += 1
-            self.serial += 1
-            if self.ack_window:
-                self._count(number)
-            parts.append(pack_header(mini, self.serial, number, size))
-            if whole:
-                parts.append(body)
-            else:
-                parts += body
-        self.queued_bytes -= bodies
-        self.handed_out += bodies + count * (MINI.size if mini else FULL.size)
+        data = take_together(self)
         if not queue:
             self._asked = 0
-        return b"".join(parts)
+        return data
 
     def pinged(self, number: int) -> bool:
         """Whether a ping is still to be answered."""
