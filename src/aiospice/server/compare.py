@@ -594,10 +594,8 @@ def sample(old, new, width, left, top, right, bottom, dx, dy, mask, times):
     """
     _prove(new, width, left, top, right, bottom)
     _prove(old, width, left - dx, top - dy, right - dx, bottom - dy)
-    one = old
-    other = new
-    total = 0
-    others = 0
+    one, other = old, new
+    total = others = 0
     with cython.nogil:
         y = top + 3
         while y < bottom:
@@ -641,9 +639,7 @@ def drag(old, new, width, left, top, right, bottom, dx, dy, mask, grid):
     columns = (right - left + 15) // 16
     if columns * ((bottom - top + 15) // 16) > len(grid):
         raise IndexError(f"{len(grid)} tiles for {bottom - top} rows of {right - left} pixels")
-    one = old
-    into = old
-    other = new
+    one, into, other = old, old, new
     marks = grid
     across = right - left
     if across == 0:
