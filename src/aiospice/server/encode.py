@@ -1,3 +1,4 @@
+# cython: language_level=3, annotation_typing=False
 """Pictures on their way to clients: pixels, what they are like, and what they are packed as.
 
 A `Picture` is a copy of pixels that any number of clients are to get. How it is packed depends on

@@ -1,5 +1,5 @@
 # cython: language_level=3, annotation_typing=False
-"""Messages that leave together, as bytes: compiled where possible, since every frame goes this way."""
+"""Messages that leave together, as bytes: each frame goes this way; compiled where possible."""
 
 from __future__ import annotations
 
