@@ -377,7 +377,9 @@ class ServerProcess(Process):
                 self.clock.after(0.0, self.readable, end)
 
     def _key_made(self, number: int) -> None:
-        if not self.away:
+        if self.stopped:
+            self.clock.after(0.1, self._key_made, number)
+        elif not self.dead:
             self.core.ticket_key(number, self.chance.bytes(32), self.clock.now)
             self.turn()
 
