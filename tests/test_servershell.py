@@ -26,7 +26,7 @@ from tests.serve_rig import (
 import aiospice
 from aiospice.aio.calm import CALM, Calm
 from aiospice.aio.guestevents import EVENT_LIMIT, GuestEvents
-from aiospice.aio.keypool import KeyPool
+from aiospice.aio.keypool import KeyPool, kept_ready, shared_pool
 from aiospice.aio.listen import FEW_BYTES, READ_BYTES
 from aiospice.aio.serverlog import LINES_PER_SECOND, ServerLog
 from aiospice.aio.servershell import CLOSING_LIMIT
@@ -110,15 +110,39 @@ async def test_keys_are_not_made_ahead_while_a_guest_stands_still() -> None:
 
 async def test_a_pool_that_rests_makes_what_is_waited_for() -> None:
     pool = KeyPool(lambda: b"key", ready=2)
-    pool.rest(True)
+    pool.rest(pool, True)
     got: list[bytes] = []
     pool.take(lambda key: got.append(key) or True)  # type: ignore[func-returns-value]
     await eventually(lambda: len(got) == 1)
     assert pool.full is False
-    pool.rest(False)
+    pool.rest(pool, False)
     await eventually(lambda: pool.full)
     assert pool.made == 3
     pool.close()
+
+
+async def test_servers_of_a_loop_share_the_keys_that_are_made_ahead() -> None:
+    pools = [shared_pool(lambda: b"key") for _ in range(2)]
+    pool = pools[0]
+    assert pools[1] is pool
+    pool.start()
+    await eventually(lambda: pool.full)
+    assert pool.made == len(pool) == kept_ready(2)
+    pool.rest("one", True)
+    pool.rest("other", True)
+    pool.rest("one", False)
+    pool.take(lambda key: True)
+    await asyncio.sleep(0)
+    assert not pool.full  # the other still wants it to rest
+    pool.rest("other", False)
+    await eventually(lambda: pool.full)
+    pool.close()
+    assert len(pool) == kept_ready(2)
+    pool.close()
+    assert pool.closed
+    another = shared_pool(lambda: b"key")
+    assert another is not pool
+    another.close()
 
 
 async def test_calm_ends_by_itself_and_once_nobody_wants_it() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import time
 
 __all__ = ["CALM", "CALM_SECONDS", "Calm"]
 
@@ -22,10 +23,15 @@ class Calm:
         self._seconds = seconds
         self._asked: dict[object, asyncio.TimerHandle] = {}
         self._collects = False
+        self._ended = -float("inf")
 
     def __bool__(self) -> bool:
         """Whether things are to wait."""
         return bool(self._asked)
+
+    def since(self) -> float:
+        """For how many seconds nothing had to wait. Any thread may ask."""
+        return 0.0 if self._asked else time.monotonic() - self._ended
 
     def begin(self, who: object) -> None:
         """Let things wait from now on, until `end`; asked again, for as long once more."""
@@ -46,6 +52,7 @@ class Calm:
         timer.cancel()
         if self._asked:
             return
+        self._ended = time.monotonic()
         if self._collects:
             gc.enable()
 

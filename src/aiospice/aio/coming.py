@@ -53,7 +53,7 @@ class Come(Driver):
         for message in messages:
             self.core.peer_in(message, self.now())
         if messages:
-            self.shell.turn()
+            self.shell.turn_at_once()
 
     def look(self) -> None:
         """Tell the source what the core wants to tell."""
@@ -83,7 +83,7 @@ class Come(Driver):
             if self._link_up:  # it was closed here, and not by the source
                 self._unlink()
             CALM.end(self)
-            self.shell.keys.rest(False)
+            self.shell.keys.rest(self, False)
 
     def failed(self, error: Exception) -> None:
         """What can't be carried out is refused."""
@@ -108,7 +108,7 @@ class Come(Driver):
             self.server._guest_came(machine)
             self.link.running()
             CALM.begin(self)  # clients are on their way
-            self.shell.keys.rest(False)
+            self.shell.keys.rest(self, False)
         elif order.do is TargetDo.DROP:
             self._drop(order.text)
         elif order.do is TargetDo.CLOSE:
@@ -146,7 +146,7 @@ class Come(Driver):
         for client in proposal.clients:
             core.expect_migration(client.client, client.ticket, EXPECT_SECONDS, now=self.now())
         self.shell.turn()
-        self.shell.keys.rest(True)
+        self.shell.keys.rest(self, True)
         changed = tuple((theirs, own) for own, theirs in numbers.items() if own != theirs)
         subject = server.handovers.subject if tls_port else ""
         self.link.agree(Agree(host, port, tls_port, subject, changed), self.now())

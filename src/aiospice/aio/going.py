@@ -149,8 +149,8 @@ class Leave(Driver):
             self._early.end()
             self.core.complete_migration(now)
             self._completed = True
-            self.shell.turn()
             CALM.begin(self)  # clients are on their way
+            self.shell.turn_at_once()
         elif order.do is Do.STAY:
             self.outcome = f"the guest stayed: {order.text}"
             self._stay()

@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from aiospice.aio.guestevents import EVENT_LIMIT, GuestEvents
-from aiospice.aio.keypool import KeyPool
+from aiospice.aio.keypool import shared_pool
 from aiospice.aio.serverlog import ServerLog
 from aiospice.effects import Close, Compute, MakeKey, Pause, Resume, ServerEffect
 from aiospice.errors import AiospiceError, ConnectError
@@ -101,7 +101,7 @@ class ServerShell:
         on_event: Callable[[Event], None],
     ) -> None:
         self.core = ServerCore(config, crypto)
-        self.keys = KeyPool(crypto.make_ticket_key)
+        self.keys = shared_pool(crypto.make_ticket_key)
         self._on_event = on_event
         self._log = ServerLog(_LOG)
         self._loop = asyncio.get_running_loop()
@@ -130,6 +130,20 @@ class ServerShell:
         """Have what was done to the core carried out, once for all that the loop does now."""
         if self._due is None and not self._stopped:
             self._due = self._loop.call_soon(self._turn)
+
+    def turn_at_once(self) -> None:
+        """As `turn`, but now, with what is due then: what others of the loop do comes behind it."""
+        if self._stopped:
+            return
+        if self._due is not None:
+            self._due.cancel()
+        self._turn()
+        at, now = self.core.next_wake(), self.now()
+        if at is not None and at <= now:
+            self.core.wake(now)
+            if self._due is not None:
+                self._due.cancel()
+            self._turn()
 
     def _turn(self) -> None:
         self._due = None
@@ -313,7 +327,11 @@ class ServerShell:
         if core.urgent:
             core.urgent = False
             self._pump(wire)
-        brought = len(core._events) - before
+            if core.target.arrivals and core._events:  # what the guest could not write, it can now
+                self._events.put(core.events())
+                self._events.deliver()
+                self._pump(wire)
+        brought = max(0, len(core._events) - before)
         if brought > _MANY_EVENTS and wire.transport is not None:
             wire.transport.read_little()
         if brought and len(core._events) + len(self._events) > EVENT_LIMIT and not wire.held:
@@ -368,6 +386,8 @@ class ServerShell:
 
     def stop(self) -> None:
         """Let go of everything at once."""
+        if not self._stopped:
+            self.keys.close()
         self._stopped = True
         if self._due is not None:
             self._due.cancel()
@@ -378,7 +398,6 @@ class ServerShell:
                 wire.transport.abort()
         self._wires.clear()
         self._log.close(self.now())
-        self.keys.close()
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
             self._pool = None

@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
+import random
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +20,28 @@ from aiospice.guests.echo import Echo
 from aiospice.server.guest import Guest
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from aiospice.server.guest import Host, HostDevice
 
-__all__ = ["ECHO", "SmallGuest", "main"]
+__all__ = ["ECHO", "SmallGuest", "main", "out_of_step"]
 
 ECHO = "org.aiospice.echo"
 _SIZE, _BEAT = (320, 240), 0.2
+
+
+async def out_of_step(period: float) -> AsyncIterator[None]:
+    """Come round each ``period`` seconds, at a time of its own, and keep to that.
+
+    Who only waited for so long would fall into step with all others at the first moment in which
+    their process doesn't get on, and many at once is something else than many.
+    """
+    clock = asyncio.get_running_loop().time
+    due = clock() + period * random.random()
+    while True:
+        await asyncio.sleep(max(0.0, due - clock()))
+        yield
+        due += period * max(1, math.ceil((clock() - due) / period))
 
 
 class SmallGuest(Guest):
@@ -43,10 +61,9 @@ class SmallGuest(Guest):
 
     async def run(self) -> None:
         """Paint, until the guest moves."""
-        while True:
+        async for _ in out_of_step(_BEAT):
             self.beats += 1
             self.screen.fill(0, 0, 32, 32, self.beats * 0x0A1E32 & 0xFFFFFF)
-            await asyncio.sleep(_BEAT)
 
     def device_readable(self, device: HostDevice) -> None:
         """Echo it."""

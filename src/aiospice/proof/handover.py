@@ -78,14 +78,22 @@ class RestlessGuest(Guest):
         if self.beats % _FOR_EACH == 0 and len(self.unsent) < _UNSENT:
             self.unsent += self.number.to_bytes(8, "big")
             self.number += 1
-        del self.unsent[: self.talk.write(bytes(self.unsent))]
+        self.flush()
         self.screen.fill(0, 0, _BOX, _BOX, self.beats * 0x010305 & 0xFFFFFF)
+
+    def flush(self) -> None:
+        """Write what is to be written, as far as it is taken."""
+        del self.unsent[: self.talk.write(bytes(self.unsent))]
 
     def device_readable(self, device: HostDevice) -> None:
         """Echo it."""
         self.echo.pump()
 
-    device_writable = device_readable
+    def device_writable(self, device: HostDevice) -> None:
+        """Go on, as a UART does: not only with the next number."""
+        self.echo.pump()
+        if self.unsent:
+            self.flush()
 
     def freeze(self) -> Any:
         """What it remembers."""

@@ -19,9 +19,11 @@ import time
 from typing import TYPE_CHECKING, Any, Self
 
 import aiospice
+from aiospice.aio.control import ControlClient
+from aiospice.aio.keypool import kept_ready
 from aiospice.errors import ConnectError, SpiceTimeout
 from aiospice.proof.bench import median
-from aiospice.proof.crowdserver import ECHO
+from aiospice.proof.crowdserver import ECHO, out_of_step
 from aiospice.proof.loadserver import resident
 from aiospice.proof.pair import hand_over
 
@@ -74,6 +76,13 @@ class _Many:
         """Bytes of memory that it has."""
         return resident(self._process.pid)
 
+    async def at_rest(self) -> None:
+        """Wait until its servers have made what they keep ready for clients."""
+        kept = kept_ready(len(self.controls))
+        async with ControlClient(self.controls[0]) as control, asyncio.timeout(_START):
+            while (await control.ask("status"))["keys_ready"] < kept:
+                await asyncio.sleep(0.1)
+
 
 class _Client:
     """A session that sends numbers and checks what comes back."""
@@ -102,10 +111,9 @@ class _Client:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _send(self) -> None:
-        while True:
+        async for _ in out_of_step(_PACE):
             self.sent += 8
             await self.port.write((self.sent // 8).to_bytes(8, "big"))
-            await asyncio.sleep(_PACE)
 
     async def _check(self) -> None:
         rest = b""
@@ -145,6 +153,8 @@ class Crowd:
                 client = _Client(session, await session.port(ECHO))
                 self.clients.append(client)
                 client.start()
+            for servers in (self._here, self._there):
+                await servers.at_rest()
             # All clients are in this process: what one has to do for another's sake is no pause.
             gc.collect()
             gc.freeze()

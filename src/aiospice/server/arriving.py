@@ -403,6 +403,7 @@ class Arriving(Parting):
             self.target.extend(session.id, until)
         else:
             self._arrives(session, channel, data, sealed=True)
+            self.urgent = True  # its client has waited for what is there
 
     def _arrives(
         self, session: ServerSession, channel: ServerChannel, data: bytes, *, sealed: bool

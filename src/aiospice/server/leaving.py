@@ -78,7 +78,8 @@ class Leaving(Serving, Peering):
         Serving.__init__(self, config, machine)
         Peering.__init__(self)
         self.source = SourceMigration()
-        #: What was last received is to be answered before anything else is: a record is due.
+        #: What was last received is to be answered before anything else is: a record is due, or
+        #: has come.
         self.urgent = False
         #: What has gone, or is about to go, with the guest.
         self.frozen: MachineState | None = None
