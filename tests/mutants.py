@@ -144,7 +144,10 @@ MUTANTS = {
         ("direct",),
     ),
     "a-held-client-that-goes-on-writing": Mutant(
-        "channels.base", "self.held_until = self._now + HELD_SECONDS", "pass", ("hold",)
+        "channels.base",
+        "self.held_until, self.held_late = self._now + HELD_SECONDS, False",
+        "pass",
+        ("hold",),
     ),
     # who may come, and time
     # what clients have copies of

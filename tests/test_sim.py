@@ -179,6 +179,39 @@ FOUND = {
             Move(gap=0.025459177348977784, patience=10.5, carries=0.03, order=0.02),
         ),
     ),
+    "what was held back for too long went to a server that had gone": Scenario(
+        seed=217631,
+        policy="hold",
+        to_client=0,
+        roles=True,
+        moves=(
+            Move(gap=0.13577249794183924, patience=10.5, carries=0.002, order=0.2),
+            Move(gap=0.04133232010965759, patience=10.5, carries=0.002),
+        ),
+        faults=(
+            Fault("deaf", "client0", 1, anchor="thaw", delay=0.05906304093064987, amount=40.0),
+            Fault("stall", "left-right", 1, anchor="thaw", delay=0.04989643276775528, amount=15.0),
+        ),
+    ),
+    "who came for a guest that had gone on was let in where no guest came": Scenario(
+        seed=218048,
+        policy="carry",
+        latency=0.005,
+        slow_client=0.15,
+        roles=True,
+        tokens=False,
+        mini=False,
+        moves=(
+            Move(gap=0.15262105643733492, patience=0.3, carries=0.0, order=0.2),
+            Move(gap=0.14900797339572008, patience=0.3, carries=0.5),
+            Move(gap=0.046476646210684966, patience=10.5, carries=0.5, order=0.0),
+        ),
+        faults=(
+            Fault("deaf", "client0", 0, anchor="arrived", amount=6.0),
+            Fault("swallow", "client0", 0, anchor="complete", delay=0.0015748275010028184),
+            Fault("cancel", "operator", 2, anchor="propose", delay=0.25352541430866116),
+        ),
+    ),
 }
 
 

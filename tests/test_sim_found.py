@@ -9,13 +9,14 @@ import pytest
 from tests.link_pair import LinkCrypto, LinkPair
 from tests.two_servers import Line, Node, TwoServers
 
+from aiospice.channels.base import HELD_SECONDS
 from aiospice.channels.server.inputs import ButtonChanged, KeyChanged
 from aiospice.devices.carry import DeviceState, lift, lower, put_back, thaw_client
 from aiospice.devices.chardev import CharDevice
 from aiospice.devices.rules import VMC
 from aiospice.errors import ConnectError, RemoteProtocolError
 from aiospice.migration import peer
-from aiospice.migration.client import MigrationPhase, MigrationStarted
+from aiospice.migration.client import MigrationFinished, MigrationPhase, MigrationStarted
 from aiospice.migration.link_source import SourceLinkPhase
 from aiospice.migration.link_target import TargetDo, TargetLink, TargetLinkPhase
 from aiospice.migration.peer import Late, LateEnd, Record
@@ -383,3 +384,19 @@ def test_what_a_client_held_that_begins_anew_goes_up_when_the_link_to_its_source
     world.run()
     assert [event.pressed for event in target.seen(KeyChanged)] == [True, False]
     assert [event.client for event in target.seen(LateLost)] == [7]
+
+
+def test_who_was_held_back_and_stopped_reads_first_that_its_machine_has_gone() -> None:
+    world = TwoServers(with_port)
+    world.policy, world.linked = Policy.HOLD, True
+    anna = world.client()
+    world.prepare("source", "target")
+    world.carry("source", "target")
+    anna.channel(10).write(b"all of it")
+    anna.deaf.add(0)
+    world["source"].core.complete_migration(world.now)
+    world.wait(HELD_SECONDS)
+    anna.deaf.clear()
+    world.run()
+    assert [event.mode for event in anna.seen(MigrationFinished)] == ["seamless"]
+    assert world["target"].host.port(PORT).read() == b"all of it"

@@ -50,6 +50,8 @@ START_OVER_SECONDS = 20.0
 #: The source's connections are read so long while the session starts over, for what is under way.
 DRAIN_SECONDS = 2.0
 RETRY_SECONDS = 0.2
+#: What has come while this process did nothing is read so long before a server's hold is over.
+HELD_GRACE = 1.0
 #: What the source may have read from a guest's device and not sent (spice-server
 #: ``server/spicevmc.cpp`` stops at 1 MiB; one message of 64 KiB and 32 bytes more), and what may
 #: be in the socket buffers of both hosts at Linux's default limits.
@@ -521,9 +523,9 @@ class Moving(Connections, ABC):
         return [time for time in times if time is not None]
 
     def _wake_move(self, now: float) -> None:
-        for channel in self.channels.values():
+        for channel in list(self.channels.values()):
             if channel.held_until is not None and channel.held_until <= now:
-                channel.held_until = None  # the server has forgotten about us
+                self._held_too_long(channel, now)
         if self._retry_at is not None and self._retry_at <= now:
             self._retry_at = None
             self._open(MAIN, connection_id=0)
@@ -541,6 +543,18 @@ class Moving(Connections, ABC):
                 self._fall_back(f"{names} did not leave the source in time", now)
             elif migration.phase is MigrationPhase.RESTARTING and not self._starting_over:
                 self._fall_back("the target did not begin the session in time", now)
+
+    def _held_too_long(self, channel: ClientChannel, now: float) -> None:
+        """A server that is ready to go reads nothing any more of what would leave now."""
+        if self.migration.phase is MigrationPhase.SWITCHING:
+            channel.held_until = self.migration.deadline  # which ends that
+        elif self.migration.phase is not MigrationPhase.READY:
+            channel.held_until = None  # it has forgotten about us
+        elif channel.held_late:
+            channel.held_until = None
+            self._fall_back(f"{channel.name} was held back for longer than servers do", now)
+        else:  # this process may have been stopped
+            channel.held_until, channel.held_late = now + HELD_GRACE, True
 
     def _stop_draining(self) -> None:
         """Leave the source for good: what has not come by now is lost."""

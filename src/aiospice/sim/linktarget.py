@@ -179,7 +179,10 @@ class TargetEnd(LinkEnd):
         """Nothing comes: forget it, and who came for it."""
         self._machine = None
         self._collected = Collected()
-        self.core.target.forget()
+        if self.server.has_guest:
+            self.core.target.forget()
+        else:
+            self.core.guest_stays(f"its machine doesn't come: {text}", self.now)
         if self.link.phase is TargetLinkPhase.RETURNING:
             self.core.give_back(self.now)
             self.server.turn()
