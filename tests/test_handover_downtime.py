@@ -185,3 +185,28 @@ def test_displays_rest_for_a_moment_only(frozen: bool) -> None:
     assert shown(world) != 0x2468AC
     world.wait(REST_SECONDS)
     assert shown(world) == 0x2468AC
+
+
+def test_a_display_leaves_without_waiting_for_acknowledgements() -> None:
+    world = TwoServers(machine, delay=0.1, peer_delay=0.01, freezes=False)
+    world.policy = Policy.DIRECT
+    world.client()
+    world.wait(3)
+    world.prepare("source", "target")
+    world.wait(3)
+    source = world["source"].core
+    (session,) = source.sessions.values()
+    display, rounds = world["source"].host.display(0), 0
+    while not session.channels[2, 0].blocked:  # the client is far: it has seen none of this
+        rounds += 1
+        for number in range(40):
+            display.fill(number * 16, rounds * 16, 8, 8, 0x010203 * (number + rounds))
+        world.wait(0.02)
+    display.fill(0, 460, 8, 8, 0x445566)
+    world.carry("source", "target")
+    source.complete_migration(world.now)
+    world.wait(0.02)
+    assert not source._draining
+    world.wait(2)
+    (anna,) = world.clients
+    assert [event.mode for event in anna.seen(MigrationFinished)] == ["seamless"]

@@ -24,7 +24,9 @@ from tests.serve_rig import (
 )
 
 import aiospice
+from aiospice.aio import rehearsal
 from aiospice.aio.calm import CALM, Calm
+from aiospice.aio.crypto import Crypto
 from aiospice.aio.guestevents import EVENT_LIMIT, GuestEvents
 from aiospice.aio.keypool import KeyPool, kept_ready, shared_pool
 from aiospice.aio.listen import FEW_BYTES, READ_BYTES
@@ -154,6 +156,20 @@ async def test_calm_ends_by_itself_and_once_nobody_wants_it() -> None:
     assert calm
     await eventually(lambda: not calm)
     assert gc.isenabled()
+
+
+async def test_a_hand_over_is_rehearsed_once_in_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    rounds: list[Crypto] = []
+    whole = rehearsal._round
+
+    def counted(crypto: Crypto) -> None:
+        rounds.append(crypto)
+        whole(crypto)
+
+    monkeypatch.setattr(rehearsal, "_round", counted)
+    monkeypatch.setattr(rehearsal, "_done", False)
+    await asyncio.gather(rehearsal.rehearse(), rehearsal.rehearse())
+    assert len(rounds) == rehearsal.ROUNDS
 
 
 # The log

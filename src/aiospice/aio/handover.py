@@ -69,11 +69,14 @@ class Driver(ABC):
         return self.shell.core
 
     def warm_up(self) -> None:
-        """Import what is needed in a hurry later on."""
+        """Import what is needed in a hurry later on, and have it run once."""
         from cryptography.hazmat.primitives.ciphers import aead  # noqa: F401
 
         import aiospice.server.held
         import aiospice.server.videos  # noqa: F401
+        from aiospice.aio.rehearsal import rehearse
+
+        self.task(rehearse())
 
     def poke(self) -> None:
         """Something may have changed."""

@@ -48,6 +48,7 @@ _MOST_WINDOW, _MOST_CACHE = 1 << 25, 1 << 30
 
 def let_go(held: Held) -> None:
     """The machine has stopped: videos end, and what they covered is to be exact."""
+    held.leaving = True
     for stream in held.streams.playing.values():
         if not stream.over:
             held.streams._end(stream)

@@ -127,6 +127,8 @@ class Held(Sending):
         self._refine_at: float | None = None
         #: On a target: what has happened since the machine came, until the client does.
         self.arrival: Arrival | None = None
+        #: The machine stands still, nothing newer comes: what is left goes as fast as it is taken.
+        self.leaving = False
         #: Its number among all clients that the display has had.
         self.number = display.attach(self)
         if channel.init is not None:

@@ -67,6 +67,7 @@ class Sending:
     streams: Streams
     started: bool
     local: bool
+    leaving: bool
     _now: float
     _state_due: bool
     _marked: bool
@@ -194,6 +195,8 @@ class Sending:
             not self.local or channel.queued_bytes > NEAR_BYTES
         ):
             return False
+        if self.leaving:
+            return True
         window = channel.ack_window  # as `blocked` and `full` say: it is asked often
         if window and channel.unacked >= 2 * window:
             return False
