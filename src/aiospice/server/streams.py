@@ -30,7 +30,7 @@ __all__ = ["MAX_RATE", "QUALITIES", "Stream", "Streams", "media_time"]
 #: Frames a second that a client is sent at most (``MAX_FPS``).
 MAX_RATE = 30.0
 #: JPEG qualities; which one is used moves up and down.
-QUALITIES = (25, 40, 55, 65, 74)
+QUALITIES = (25, 40, 55, 70, 80)
 #: Bits a pixel of a VP8 frame at those qualities.
 _BITS = (0.03, 0.05, 0.08, 0.12, 0.2)
 #: What a client that plays a codec announces.

@@ -39,7 +39,7 @@ _SINCE = 1.5
 _SPAN = 0.8
 #: Seconds after its last change a video ends, and how often warm tiles are looked for.
 _OVER = 1.0
-_EVERY = 0.25
+_EVERY = 0.125
 
 
 class Video:
