@@ -187,6 +187,37 @@ MUTANTS = {
         "        times",
         ("hold",),
     ),
+    # servers that hand guests over themselves
+    "a-guest-that-was-let-go-goes-on-when-the-link-is-lost": Mutant(
+        "migration.link_source",
+        "            self._ask(text, now)\n        elif self.phase in (SourceLinkPhase.ASKING",
+        "            self._stay(text)\n        elif self.phase in (SourceLinkPhase.ASKING",
+    ),
+    "a-target-that-denies-what-it-runs": Mutant(
+        "migration.link_target",
+        "        return migration in self.ran\n",
+        "        return False\n",
+    ),
+    "a-guest-that-begins-to-run-is-denied": Mutant(
+        "migration.link_target",
+        "if link is not None and link.phase is TargetLinkPhase.STARTING:",
+        "if False:",
+    ),
+    "nobody-is-told-that-the-guest-is-nowhere": Mutant(
+        "migration.link_source",
+        "if self.phase is SourceLinkPhase.ASKING and now >= self._ask_until:",
+        "if False:",
+    ),
+    "what-was-drawn-while-it-was-told-is-forgotten": Mutant(
+        "server.surface",
+        "            self.dirty.update(range(box[1] // rows, -(-box[3] // rows)))",
+        "            self.dirty.update(range(0))",
+    ),
+    "what-was-told-early-can-not-be-told-anew": Mutant(
+        "server.early",
+        "        if number == 0:\n",
+        "        if number == 0 and name not in self._parts:\n",
+    ),
     "a-silent-server-that-loses-its-guest": Mutant(
         "server.serving", "if self._stale and self._shows_frames():", "if self._stale:"
     ),

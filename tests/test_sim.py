@@ -212,6 +212,31 @@ FOUND = {
             Fault("cancel", "operator", 2, anchor="propose", delay=0.25352541430866116),
         ),
     ),
+    "the guest ran at both where a source asked while it began to run": Scenario(
+        seed=364,
+        policy="hold",
+        to_client=0,
+        roles=True,
+        moves=(Move(carries=0.5, order=0.02),),
+        faults=(Fault("stop", "right", anchor="taken", amount=6.0),),
+    ),
+    "a target was never done with a link that was lost as the guest began to run": Scenario(
+        seed=458,
+        policy="direct",
+        to_client=0,
+        roles=True,
+        moves=(Move(carries=0.5, order=0.02),),
+        faults=(Fault("crash", "left", anchor="taken", delay=0.05),),
+    ),
+    "a guest that was refused took a hand-over's key from it": Scenario(
+        seed=1791,
+        policy="carry",
+        roles=True,
+        moves=(Move(carries=0.5, order=0.02),),
+        faults=tuple(
+            Fault("intruder", "left", anchor="taken", delay=0.05 * turn) for turn in range(5)
+        ),
+    ),
 }
 
 
@@ -447,7 +472,13 @@ def test_a_mistake_still_has_its_place(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["a-mark-behind-the-queue", "a-record-put-in-twice", "what-is-held-down-forgotten"]
+    "name",
+    [
+        "a-mark-behind-the-queue",
+        "a-record-put-in-twice",
+        "what-is-held-down-forgotten",
+        "a-guest-that-was-let-go-goes-on-when-the-link-is-lost",
+    ],
 )
 def test_mistakes_in_the_cores_are_found(name: str) -> None:
     """Some of them; all by ``make mutants``."""

@@ -276,7 +276,7 @@ def _draw_link_fault(chance: Chance, scenario: Scenario) -> Fault:
         kind=kind,
         who=about.get(FAULTS[kind], server),
         move=chance.below(len(scenario.moves)),
-        anchor=chance.pick(LINK_ANCHORS),
+        anchor=chance.pick((*LINK_ANCHORS, "taken", "taken")),  # who has the guest is decided
         delay=chance.pick((0.0, 0.5, 1.0, 1.0, 3.0)) * chance.between(0.0, 3.0 * trip),
         amount=chance.pick((0.05, 0.5, 1.5, 6.0, 15.0, 40.0)),
     )
