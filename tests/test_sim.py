@@ -237,6 +237,22 @@ FOUND = {
             Fault("intruder", "left", anchor="taken", delay=0.05 * turn) for turn in range(5)
         ),
     ),
+    "the guest of a hand-over that was called off was taken behind the next": Scenario(
+        seed=219817,
+        policy="carry-early",
+        latency=0.02,
+        to_guest=0,
+        file=1,
+        slow_client=0.03,
+        slow_guest=0.03,
+        roles=True,
+        tokens=False,
+        moves=(
+            Move(gap=0.15610899710524748, patience=10.5, carries=0.5),
+            Move(gap=0.14535504371452462, patience=0.0, carries=0.002, order=0.02),
+        ),
+        faults=(Fault("cancel", "operator", 0, anchor="freeze"),),
+    ),
 }
 
 

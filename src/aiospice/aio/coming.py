@@ -142,6 +142,7 @@ class Come(Driver):
         numbers = match_devices(core, proposal.devices)
         host, port, tls_port = server._migration_address()
         core.expect_guest(self.now())
+        server.handovers.expects = self.link.migration
         renumber(core, server.host, numbers)
         for client in proposal.clients:
             core.expect_migration(client.client, client.ticket, EXPECT_SECONDS, now=self.now())
@@ -153,6 +154,8 @@ class Come(Driver):
 
     def _take(self, last: bytes) -> None:
         """Take the guest up without letting it run."""
+        if self._overtaken:
+            raise StateError("the guest of another hand-over is expected since")
         CALM.begin(self)
         guest, machine = self._collected.rest(last)
         early = {name: decode_plain(data) for name, data in self._collected.guest_parts().items()}
@@ -168,6 +171,8 @@ class Come(Driver):
         self._machine = None
         self._collected = Collected()
         core = self.core
+        if self._overtaken:
+            return
         if self.server.has_guest:
             core.target.forget()
         else:
@@ -179,7 +184,14 @@ class Come(Driver):
         else:
             self._send_away(f"its machine doesn't come: {text}")
 
+    @property
+    def _overtaken(self) -> bool:
+        """Whoever is expected here comes with the guest of another hand-over."""
+        return self.server.handovers.expects != self.link.migration
+
     def _send_away(self, text: str) -> None:
+        if self._overtaken:
+            return
         for client in list(self.core.target.arrivals):
             self.core.disconnect(client, text, self.now())
         self.shell.turn()

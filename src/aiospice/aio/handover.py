@@ -239,6 +239,8 @@ class Handovers:
         self._tasks: set[asyncio.Task[None]] = set()
         #: The migration that the core's link is of.
         self.linked = ""
+        #: The hand-over whose guest was last expected here.
+        self.expects = ""
         #: What the last one came to, for `status`.
         self.last = ""
 

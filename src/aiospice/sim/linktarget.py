@@ -141,6 +141,7 @@ class TargetEnd(LinkEnd):
             raise LocalError(f"the guest {proposal.guest[:40]!r} can't come")
         numbers = match_devices(core, proposal.devices)
         core.expect_guest(self.now)
+        server.expects = self.link.migration
         renumber(core, server.host, numbers)
         for client in proposal.clients:
             core.expect_migration(client.client, client.ticket, EXPECT_SECONDS, now=self.now)
@@ -150,6 +151,8 @@ class TargetEnd(LinkEnd):
 
     def _take(self, last: bytes) -> None:
         """Take the guest up without letting it run."""
+        if self._overtaken:
+            raise StateError("the guest of another hand-over is expected since")
         guest, machine = self._collected.rest(last)
         early = {name: decode_plain(data) for name, data in self._collected.guest_parts().items()}
         self._collected = Collected()
@@ -179,6 +182,8 @@ class TargetEnd(LinkEnd):
         """Nothing comes: forget it, and who came for it."""
         self._machine = None
         self._collected = Collected()
+        if self._overtaken:
+            return
         if self.server.has_guest:
             self.core.target.forget()
         else:
@@ -190,7 +195,14 @@ class TargetEnd(LinkEnd):
         else:
             self._send_away(f"its machine doesn't come: {text}")
 
+    @property
+    def _overtaken(self) -> bool:
+        """Whoever is expected here comes with the guest of another hand-over."""
+        return self.server.expects != self.link.migration
+
     def _send_away(self, text: str) -> None:
+        if self._overtaken:
+            return
         for client in list(self.core.target.arrivals):
             self.core.disconnect(client, text, self.now)
         self.server.turn()

@@ -272,6 +272,8 @@ class ServerProcess(Process):
         self.links: list[LinkEnd] = []
         self.links_made = 0
         self.linked = ""
+        #: The migration whose guest was last expected here.
+        self.expects = ""
         self.memory = TargetMemory()
         self.has_guest = False
         self._number = 0
