@@ -34,6 +34,7 @@ from aiospice.migration.peer import LateEnd
 from aiospice.migration.source import Policy
 from aiospice.proof.certificates import Certificates, make_certificates
 from aiospice.server.guest import Guest, Host
+from aiospice.server.peering import PeerLink
 from aiospice.server.replaying import NotReplayed
 
 
@@ -259,6 +260,39 @@ async def test_it_is_called_off_while_the_guest_is_here(tmp_path: Path) -> None:
 
 def _idle(*servers: Server) -> bool:
     return not any(one.handovers.leaving or one.handovers.memory.active for one in servers)
+
+
+async def test_a_guest_that_is_offered_to_its_own_source_changes_nothing_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_go, copy = asyncio.Event(), Leave._copy
+
+    async def wait(self: Leave) -> None:
+        if self.server is first:
+            await may_go.wait()
+        await copy(self)
+
+    monkeypatch.setattr(Leave, "_copy", wait)
+    async with (
+        two(tmp_path) as (first, second),
+        serving(Moving(), control=tmp_path / "c") as third,
+        aiospice.connect(first.addresses[0]) as session,
+    ):
+        port = await session.port(NAME)
+        first.handovers.migrate(str(tmp_path / "b"), policy="carry")
+        await eventually(lambda: first._shell.core.clients_ready)
+        link = first._shell.core.peer
+        assert "a guest runs on this server" in await failed(third, tmp_path / "a")
+        assert first._shell.core.peer == link
+        first.handovers.cancel()
+        await eventually(partial(_idle, first, second))
+        await eventually(lambda: not second.handovers.coming)
+        assert second._shell.core.peer == PeerLink()
+        may_go.set()
+        done = await moved(first, tmp_path / "b", policy="carry")
+        assert (done.whole, done.missed) == (1, 0)
+        await port.write(b"still here")
+        assert await port.readexactly(10) == b"still here"
 
 
 async def test_nobody_knows_who_has_the_guest_until_somebody_decides(
