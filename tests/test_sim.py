@@ -253,6 +253,33 @@ FOUND = {
         ),
         faults=(Fault("cancel", "operator", 0, anchor="freeze"),),
     ),
+    "what came late got behind what a session had said that was gone again": Scenario(
+        seed=40898,
+        policy="ack",
+        latency=0.0005,
+        jitter=5e-05,
+        bandwidth=1_000_000.0,
+        to_guest=200_000,
+        draws=False,
+        slow_client=0.15,
+        roles=True,
+        lulls=True,
+        after=0.0,
+        moves=(
+            Move(gap=0.05650902014042253, carries=0.0, order=0.02),
+            Move(gap=0.07635691440772624, patience=0.0, carries=0.0, order=0.0),
+        ),
+        faults=(
+            Fault(
+                "reset-one",
+                "client0-left",
+                move=1,
+                anchor="left",
+                delay=0.0020542939586185565,
+                amount=0.75,
+            ),
+        ),
+    ),
 }
 
 

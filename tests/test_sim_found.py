@@ -400,3 +400,22 @@ def test_who_was_held_back_and_stopped_reads_first_that_its_machine_has_gone() -
     world.run()
     assert [event.mode for event in anna.seen(MigrationFinished)] == ["seamless"]
     assert world["target"].host.port(PORT).read() == b"all of it"
+
+
+def test_what_comes_late_does_not_get_behind_what_a_session_said_that_is_gone_again() -> None:
+    world = TwoServers(with_port)
+    source = world["source"]
+    anna = world.client()
+    anna.channel(10).write(b"new")
+    world.run()
+    anna.core.close()
+    world.run()
+    assert not source.core.sessions
+    source.core.peer_link(True, bytes(32), "target", world.now, "a move")
+    source.core.peer_in(Record(7, (10, 0), b""), world.now)
+    body = vmc.ClientData(data=b"old").body()
+    source.core.peer_in(Late(7, (10, 0), vmc.ClientData.number, body), world.now)
+    source.core.peer_in(LateEnd(7, (10, 0), whole=True), world.now)
+    world.run()
+    assert source.core.devices[10, 0].core.waiting_bytes() == b"new"
+    assert [event.client for event in source.seen(LateLost)] == [7]

@@ -58,6 +58,8 @@ class Leftover(Arriving):
         self._parting: dict[tuple[int, Key], float] = {}
         #: What they hold down.
         self._typing: dict[int, InputsServer] = {}
+        #: Devices to which sessions wrote that are gone.
+        self._written: set[Key] = set()
         #: Clients whose part in the agent's stream came with the guest, and who aren't here.
         self._owed: set[int] = set()
         #: What new sessions say to the agent meanwhile.
@@ -75,8 +77,9 @@ class Leftover(Arriving):
         """A client begins anew here, and what it had sent to a device of the source comes late."""
         if self._scratch((client, key)) is None:
             return
-        if key in self.devices and any(
-            each.wrote for each in self.device(key).core.clients.values()
+        if key in self._written or (
+            key in self.devices
+            and any(each.wrote for each in self.device(key).core.clients.values())
         ):
             # Its new session was quicker than the source: it would get behind what comes now.
             self._events.append(LateLost(client=client, channel=channel_name(*key)))
@@ -230,6 +233,13 @@ class Leftover(Arriving):
 
     # -- ends, time --------------------------------------------------------------------------------
 
+    def _leave_device(self, client: int, channel: ServerChannel, unwritten: int) -> None:
+        device = self.devices.get(channel.key)
+        known = None if device is None else device.core.clients.get(client)
+        if known is not None and known.wrote:
+            self._written.add(channel.key)
+        super()._leave_device(client, channel, unwritten)
+
     def _ended(self, session: ServerSession) -> None:
         super()._ended(session)
         self._agent_waits.pop(session.id, None)
@@ -237,6 +247,7 @@ class Leftover(Arriving):
     def _be_new(self) -> None:
         super()._be_new()
         self._parting, self._typing, self._agent_waits = {}, {}, {}
+        self._written = set()
         self._owed = set()
 
     def _serving_wake(self) -> float | None:
