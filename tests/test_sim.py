@@ -280,6 +280,22 @@ FOUND = {
             ),
         ),
     ),
+    "a client that lied as it went back ended its session in the middle of that": Scenario(
+        seed=51017,
+        policy="carry",
+        latency=0.005,
+        jitter=0.0005,
+        bandwidth=1_000_000.0,
+        to_client=0,
+        slow_client=0.15,
+        slow_guest=0.15,
+        roles=True,
+        mini=False,
+        lulls=True,
+        after=0.08,
+        moves=(Move(gap=0.14147245899914623, patience=0.0, carries=0.5, order=0.2),),
+        faults=(Fault("repeat", "client0", anchor="ready"),),
+    ),
 }
 
 

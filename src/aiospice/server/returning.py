@@ -169,6 +169,8 @@ class Returning(Leftover):
         for key, channel in list(session.channels.items()):
             if key[0] not in HOLD_CHANNELS or key == MAIN or (session.id, key) in self._giving:
                 continue
+            if session.channels.get(key) is not channel:  # what the one before said has ended it
+                continue
             self._giving[session.id, key] = 0
             channel.give_back()
             self._look_at_reading(session.connections[key], channel)
