@@ -111,7 +111,7 @@ MUTANTS = {
     ),
     "what-is-typed-behind-migrate-is-lost": Mutant(
         "server.forwarding",
-        "if not channel.flushed:",
+        "if not event.behind:",
         "if channel.phase.name == 'OPEN':",
     ),
     "what-is-held-down-forgotten": Mutant(

@@ -296,6 +296,23 @@ FOUND = {
         moves=(Move(gap=0.14147245899914623, patience=0.0, carries=0.5, order=0.2),),
         faults=(Fault("repeat", "client0", anchor="ready"),),
     ),
+    "what was typed and read together with the mark behind it was lost": Scenario(
+        seed=61339,
+        policy="carry-early",
+        bandwidth=200_000.0,
+        to_guest=200_000,
+        to_client=0,
+        draws=False,
+        roles=True,
+        lulls=True,
+        after=0.0,
+        moves=(
+            Move(gap=0.15159385668028483, patience=10.5, carries=0.002, order=0.0005),
+            Move(gap=0.1232701561762667, patience=10.5, carries=0.03, order=0.2),
+            Move(gap=0.1144012057134459, patience=10.5, carries=0.0, order=0.02),
+        ),
+        faults=(Fault("stop", "left", move=2, anchor="taken", delay=0.03, amount=3.0),),
+    ),
 }
 
 

@@ -419,3 +419,23 @@ def test_what_comes_late_does_not_get_behind_what_a_session_said_that_is_gone_ag
     world.run()
     assert source.core.devices[10, 0].core.waiting_bytes() == b"new"
     assert [event.client for event in source.seen(LateLost)] == [7]
+
+
+def test_what_is_typed_and_read_together_with_the_mark_behind_it_is_not_lost() -> None:
+    world = TwoServers(machine)
+    anna = world.client()
+    source, target = world["source"], world["target"]
+    world.prepare("source", "target")
+    world.carry("source", "target")
+    number = source.core.sessions[anna.core.session_id].connections[3, 0].number
+    source.paused.add(number)
+    anna.channel(3).key_down(0x1E)
+    anna.channel(3).key_up(0x1E)
+    world.run()
+    source.core.complete_migration(world.now)
+    world.run()
+    source.paused.discard(number)
+    world.run()
+    target.core.take_late_inputs(source.core.late_inputs(), world.now)
+    world.run()
+    assert [event.pressed for event in target.seen(KeyChanged)] == [True, False]

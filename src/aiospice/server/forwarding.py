@@ -62,7 +62,7 @@ class Forwarding(Leaving):
     def _passed(self, session: ServerSession, channel: ServerChannel, event: Passed) -> None:
         place = (session.id, channel.key)
         if place not in self._forwarded:
-            if not channel.flushed:
+            if not event.behind:
                 super()._passed(session, channel, event)
         else:
             self._forwarded[place] += len(event.body) + _MESSAGE

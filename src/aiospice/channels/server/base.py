@@ -105,10 +105,14 @@ class Resumed(Event):
 
 
 class Passed(Event):
-    """A message that isn't handled here but goes on as it came (`ServerChannel.passes_on`)."""
+    """A message that isn't handled here but goes on as it came (`ServerChannel.passes_on`).
+
+    ``behind``: the client had sent its mark before, behind which nothing is to come.
+    """
 
     number: int
     body: bytes
+    behind: bool
 
 
 class RecordArrived(Event):
@@ -528,7 +532,7 @@ class ServerChannel(CountsUnused):
             getattr(self, own)(extension.parse(body))
             return
         if self.passes_on and number not in self.never_passed:
-            self._events.append(Passed(number=number, body=body))
+            self._events.append(Passed(number=number, body=body, behind=self.flushed))
             return
         kind = find(self.key[0], CLIENT, number)
         if kind is None:
