@@ -145,7 +145,7 @@ MUTANTS = {
     ),
     "a-held-client-that-goes-on-writing": Mutant(
         "channels.base",
-        "self.held_until, self.held_late = self._now + HELD_SECONDS, False",
+        "self.held_until = self._now + HELD_SECONDS",
         "pass",
         ("hold",),
     ),

@@ -101,8 +101,6 @@ class ClientChannel(CountsUnused):
         self.suspended = False
         #: The server holds us back: nothing of the queue leaves, until then at most.
         self.held_until: float | None = None
-        #: That has passed, and what may have come meanwhile is to be read first.
-        self.held_late = False
         #: The source has said how far the guest is: the rest is to be sent to the target.
         self.replay: Replay | None = None
         #: The target is to be told what is shown here, before anything else.
@@ -328,7 +326,7 @@ class ClientChannel(CountsUnused):
         self.phase = ChannelPhase.FROZEN
 
     def _on_hold(self, message: Hold) -> None:
-        self.held_until, self.held_late = self._now + HELD_SECONDS, False
+        self.held_until = self._now + HELD_SECONDS
         self._send_first(Held())
 
     def _on_release(self, message: Release) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
-from aiospice.channels.base import ChannelPhase, ClientChannel
+from aiospice.channels.base import HELD_SECONDS, ChannelPhase, ClientChannel
 from aiospice.channels.events import Event
 from aiospice.channels.main import MainChannel, MigrationRequested
 from aiospice.client.connections import MAIN, Connections
@@ -50,8 +50,6 @@ START_OVER_SECONDS = 20.0
 #: The source's connections are read so long while the session starts over, for what is under way.
 DRAIN_SECONDS = 2.0
 RETRY_SECONDS = 0.2
-#: What has come while this process did nothing is read so long before a server's hold is over.
-HELD_GRACE = 1.0
 #: What the source may have read from a guest's device and not sent (spice-server
 #: ``server/spicevmc.cpp`` stops at 1 MiB; one message of 64 KiB and 32 bytes more), and what may
 #: be in the socket buffers of both hosts at Linux's default limits.
@@ -545,16 +543,13 @@ class Moving(Connections, ABC):
                 self._fall_back("the target did not begin the session in time", now)
 
     def _held_too_long(self, channel: ClientChannel, now: float) -> None:
-        """A server that is ready to go reads nothing any more of what would leave now."""
-        if self.migration.phase is MigrationPhase.SWITCHING:
-            channel.held_until = self.migration.deadline  # which ends that
-        elif self.migration.phase is not MigrationPhase.READY:
-            channel.held_until = None  # it has forgotten about us
-        elif channel.held_late:
-            channel.held_until = None
-            self._fall_back(f"{channel.name} was held back for longer than servers do", now)
-        else:  # this process may have been stopped
-            channel.held_until, channel.held_late = now + HELD_GRACE, True
+        """A server that is about to go reads nothing any more of what would leave now.
+
+        It may be silent, or this process was stopped and hasn't read what it says: that is waited
+        for as long as the connection is there. Any other server has forgotten about us.
+        """
+        going = self.migration.phase in (MigrationPhase.READY, MigrationPhase.SWITCHING)
+        channel.held_until = now + HELD_SECONDS if going else None
 
     def _stop_draining(self) -> None:
         """Leave the source for good: what has not come by now is lost."""
