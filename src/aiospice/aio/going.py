@@ -82,6 +82,7 @@ class Leave(Driver):
         """Tell the link what has happened in the core, and the core what the link brought."""
         core, link, now = self.core, self.link, self.now()
         if link.phase is SourceLinkPhase.MOVING and core.clients_ready:
+            self.shell.turn()  # the core tells of it first
             link.clients_ready(now)
         if link.phase is SourceLinkPhase.RUNNING:  # first: the last client's last word, too
             link.outbox += core.peer_out
