@@ -9,38 +9,31 @@ from typing import TYPE_CHECKING, Any
 from aiospice.aio.calm import CALM
 from aiospice.aio.handover import Driver
 from aiospice.aio.peerlink import connect_peer
-from aiospice.errors import AiospiceError, StateError
+from aiospice.errors import AiospiceError
 from aiospice.migration.link_source import Do, SourceLink, SourceLinkPhase
 from aiospice.migration.plainform import encode_plain
-from aiospice.migration.source import ClientStage, Policy, SourcePhase
-from aiospice.server.early import EarlyPixels, guest_pieces, pack_piece, rest_pieces
+from aiospice.migration.source import Policy, SourcePhase
+from aiospice.server.early import pack_piece, rest_pieces
+from aiospice.server.giving import LAST_ROUNDS, PACK_SECONDS, ROUNDS, SPARE, Giving
 from aiospice.server.holding import Patience
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from aiospice.aio.serve import Server
     from aiospice.migration.link_source import SourceOrder
-    from aiospice.migration.peer import PeerMessage, Piece, Propose
+    from aiospice.migration.peer import Piece, Propose
+    from aiospice.server.guest import Guest
 
-__all__ = ["ROUNDS", "Leave"]
+__all__ = ["Leave"]
 
-#: How often the state is told while the guest runs, and what little is left for when it stands.
-ROUNDS = 4
+#: What little is left to be told for when the guest is stopped.
 FEW_BYTES = 2 << 20
-#: What little is left for when it stands, where the guest lets it be: bytes, and how often it is
-#: tried at last, when nothing else is waited for.
+#: What little is left for when it stands, where the guest lets it be, in bytes.
 LITTLE_BYTES = 64 << 10
-LAST_ROUNDS = 3
-#: How long it is waited for images that are being packed, so that the guest needn't.
-PACK_SECONDS = 0.03
-#: What the link gives clients beyond what the core gives them, in seconds: the core's word counts.
-_SPARE = 1.0
 #: How long it is waited for what was told to be published.
 _FRAMES, _FRAME_SECONDS = 10, 0.01
 
 
-class Leave(Driver):
+class Leave(Giving, Driver):
     """One hand-over from here."""
 
     link: SourceLink
@@ -53,20 +46,20 @@ class Leave(Driver):
         ready_seconds: float,
         hold_seconds: float,
     ) -> None:
-        super().__init__(server)
+        Driver.__init__(self, server)
+        Giving.__init__(self, server.handovers.book, ready_seconds)
         self._target = target
         self.link = SourceLink(
-            proposal, target, server._crypto, self.now(), ready_seconds=ready_seconds + _SPARE
+            proposal, target, server._crypto, self.now(), ready_seconds=ready_seconds + SPARE
         )
-        self._ready_seconds = ready_seconds
         self._hold_seconds = hold_seconds
         self._turned = asyncio.Event()
-        self._early = EarlyPixels(self.core.machine)
-        self._told_guest = False
-        self._copying: asyncio.Task[None] | None = None
-        self._completed = self._followed = False
-        self._link_up = False
         self.outcome = ""
+
+    @property
+    def guest(self) -> Guest:
+        """The server's guest."""
+        return self.server.guest
 
     async def begin(self) -> None:
         """Connect to the target."""
@@ -76,82 +69,22 @@ class Leave(Driver):
         except AiospiceError as error:
             self.link.lost(str(error), self.now())
 
-    # -- what happens ----------------------------------------------------------------------------
-
-    def look(self) -> None:
-        """Tell the link what has happened in the core, and the core what the link brought."""
-        core, link, now = self.core, self.link, self.now()
-        if link.phase is SourceLinkPhase.MOVING and core.clients_ready:
-            self.shell.turn()  # the core tells of it first
-            link.clients_ready(now)
-        if link.phase is SourceLinkPhase.RUNNING:  # first: the last client's last word, too
-            link.outbox += core.peer_out
-            core.peer_out.clear()
-        if self._completed:
-            self._follow()
-        messages: list[PeerMessage] = []
-        if link.phase is not SourceLinkPhase.RETURNING or not link.orders:  # the core stays first
-            messages, link.inbox = link.inbox, []
-        for message in messages:
-            core.peer_in(message, now)
-        if messages:
-            self.shell.turn()
-        if link.phase is SourceLinkPhase.RUNNING:
-            link.outbox += core.peer_out
-            core.peer_out.clear()
-        if link.phase is SourceLinkPhase.RETURNING and not link.orders and not core.returning:
-            link.returned()
-            self._unlink()
-        if self._link_up and not link.up:
-            self._link_up = False
-            core.peer_link(False, None, "source", now)
-
-    def _follow(self) -> None:
-        """Which clients are on their way, and whether all have left."""
-        source = self.core.source
-        if not self._followed and source.phase is not SourcePhase.CONNECTING:
-            self._followed = True
-            going = (ClientStage.WHOLE, ClientStage.ANEW)
-            for client, stage in source.clients.items():
-                if stage in going:
-                    self.link.clients.setdefault(client, None)
-                else:
-                    self.link.away += 1
-        if self._followed and source.phase is SourcePhase.IDLE:
-            self.link.left(self.now())
-
-    def lost(self, text: str) -> None:
-        """The connection is gone."""
-        self.link.lost(text, self.now())
-
-    def failed(self, error: Exception) -> None:
-        """What can't be carried out ends it, if the guest is still here."""
-        try:
-            self.link.cancel(str(error) or repr(error))
-        except StateError:
-            self.cut(f"the link can't be gone on with: {error!r}")
-
     # -- orders ----------------------------------------------------------------------------------
 
     async def do(self, order: SourceOrder) -> None:
         """Carry out an order."""
-        now = self.now()
         if order.do is Do.LINKED:
-            self._link_up = True
+            self.join()
             self.warm_up()
-            self.server.handovers.linked = self.link.proposal.migration
-            self.core.peer_link(True, self.link.key, "source", now, self.link.proposal.migration)
         elif order.do is Do.PREPARE:
-            self._prepare()
+            self.prepare()
+            self._copying = self.task(self._copy())
         elif order.do is Do.FREEZE:
             await self._freeze()
         elif order.do is Do.COMPLETE:
             self.server._guest_left()
-            self._early.end()
-            self.core.complete_migration(now)
-            self._completed = True
             CALM.begin(self)  # clients are on their way
-            self.shell.turn_at_once()
+            self.complete()
         elif order.do is Do.STAY:
             self.outcome = f"the guest stayed: {order.text}"
             self._stay()
@@ -160,21 +93,6 @@ class Leave(Driver):
         elif order.do is Do.CLOSE:
             await self.flush()
             self.unplug()
-
-    def _prepare(self) -> None:
-        agreed = self.link.agreed
-        assert agreed is not None
-        self.core.prepare_migration(
-            agreed.host,
-            agreed.port,
-            agreed.tls_port,
-            agreed.cert_subject,
-            Policy(self.link.proposal.policy),
-            now=self.now(),
-            seconds=self._ready_seconds,
-        )
-        self.shell.turn()
-        self._copying = self.task(self._copy())
 
     async def _copy(self) -> None:
         """Tell what can be told while the guest runs: all of it, then what has changed since."""
@@ -214,25 +132,6 @@ class Leave(Driver):
         """Something may have changed."""
         self._turned.set()
         super().poke()
-
-    def _guest_pieces(self) -> Iterator[Piece]:
-        """What has changed of the guest since the last call."""
-        parts = self.server.guest.freeze_early(again=self._told_guest)
-        self._told_guest = True
-        for name, value in (parts or {}).items():
-            yield from guest_pieces(name, encode_plain(value, f"Guest.freeze_early: {name!r}"))
-
-    def _pieces(self) -> Iterator[Piece]:
-        """What has changed since the last call, of the guest and its displays."""
-        yield from self._guest_pieces()
-        yield from self._early.pieces()
-
-    def _publish(self) -> None:
-        """Show clients what was told, bit by bit: at the end there would be too much of it."""
-        for number in self._early.looked:
-            self.core.drawn(number)
-        self._early.looked.clear()
-        self.shell.turn()
 
     async def _tell_piece(self, piece: Piece) -> int:
         """Send a part of the state; gives how many bytes it took."""
@@ -289,20 +188,11 @@ class Leave(Driver):
 
     def _stay(self) -> None:
         """The guest goes on here."""
-        if self._copying is not None:
-            self._copying.cancel()
-        self._early.end()
         CALM.end(self)
-        core, now = self.core, self.now()
-        if core.source.phase is not SourcePhase.IDLE or core.frozen is not None:
-            core.cancel_migration(now)
-        if self.link.phase is SourceLinkPhase.RETURNING:
-            self.poke()
-        else:
-            self._unlink()
+        self.stay()
         if self.server._life is None:
             self.server._begin_life()
-        self.shell.turn()
+        self.turn()
 
     async def _connect(self) -> None:
         """Reach the target once more, to ask what has become of the guest."""
@@ -317,21 +207,15 @@ class Leave(Driver):
 
     # -- the end ---------------------------------------------------------------------------------
 
-    def _unlink(self) -> None:
-        handovers = self.server.handovers
-        if handovers.linked == self.link.proposal.migration:
-            handovers.linked = ""
-            self.core.peer_unlink(self.now())
-
     async def drive(self) -> None:
         """Until it is over."""
         try:
             await super().drive()
         finally:
             CALM.end(self)
-            if self._completed:
+            if self.completed:
                 self.outcome = f"the guest moved to {self._target}"
-                self._unlink()
+                self.unlink()
 
     def status(self) -> dict[str, Any]:
         """JSON-able."""

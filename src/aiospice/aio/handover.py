@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,6 +18,7 @@ from aiospice.migration.link_target import TargetMemory
 from aiospice.migration.peer import Expected, Propose
 from aiospice.migration.source import ANSWER_SECONDS, Policy
 from aiospice.server.holding import HOLD_SECONDS
+from aiospice.server.linkhost import LinkBook, LinkHost
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -50,7 +51,7 @@ class LinkOptions(NamedTuple):
     host: str = ""
 
 
-class Driver(ABC):
+class Driver(LinkHost):
     """One link: reads it, keeps its time, sends what it wants to say."""
 
     link: SourceLink | TargetLink
@@ -85,6 +86,13 @@ class Driver(ABC):
     def now(self) -> float:
         """The core's clock."""
         return self.shell.now()
+
+    def turn(self, *, at_once: bool = False) -> None:
+        """Have carried out what the core wants, all channels' at once if it is urgent."""
+        if at_once:
+            self.shell.turn_at_once()
+        else:
+            self.shell.turn()
 
     async def drive(self) -> None:
         """Until the link is over; never raises but when it is cancelled."""
@@ -237,10 +245,7 @@ class Handovers:
         self.leaving: Leave | None = None
         self.coming: list[Come] = []
         self._tasks: set[asyncio.Task[None]] = set()
-        #: The migration that the core's link is of.
-        self.linked = ""
-        #: The hand-over whose guest was last expected here.
-        self.expects = ""
+        self.book = LinkBook()
         #: What the last one came to, for `status`.
         self.last = ""
 

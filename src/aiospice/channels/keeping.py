@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
+from aiospice.channels.base import ClientChannel
 from aiospice.channels.events import Event
 from aiospice.errors import RemoteProtocolError
+from aiospice.wire.keep import Keeping
 
 if TYPE_CHECKING:
-    from aiospice.wire.keep import Replay
+    from aiospice.channels.base import Key
+    from aiospice.channels.framing import Framing
+    from aiospice.wire.keep import Committed, Keep, Replay
 
-__all__ = ["KEEP_BYTES", "Copies", "CopiesGivenUp"]
+__all__ = ["KEEP_BYTES", "Copies", "CopiesGivenUp", "KeepingChannel"]
 
 #: Bytes of copies that one channel keeps: a window of ours is no more on any device.
 KEEP_BYTES = (2 << 20) + (4 << 10)
@@ -99,3 +103,43 @@ class Copies:
         self.taken = self.size = 0
         self.bodies.clear()
         self.over = False
+
+
+class KeepingChannel(ClientChannel):
+    """A channel that may be asked for copies of the data that it sends."""
+
+    #: Bytes of a message of data that aren't the device's.
+    head_size = 0
+
+    def __init__(self, key: Key, framing: Framing, server_caps: tuple[int, ...] = ()) -> None:
+        super().__init__(key, framing, server_caps)
+        #: What the guest may not have taken, None: nobody wants copies.
+        self.copies: Copies | None = None
+
+    def _copy(self, body: bytes) -> None:
+        """A message of data leaves."""
+        if self.copies is not None and self.copies.add(body):
+            self._send_first(Keeping(on=0))
+
+    def _on_keep(self, message: Keep) -> None:
+        if not message.window:
+            if self.copies is not None and self.copies.over:
+                self._events.append(CopiesGivenUp(channel=self.name))
+            self.copies = None
+        elif self.copies is None:
+            self.copies = Copies(message.window)
+            self._send_first(Keeping(on=1))
+        else:
+            self.copies.window = message.window
+
+    def _on_committed(self, message: Committed) -> None:
+        if self.copies is None:
+            super()._on_committed(message)
+        else:
+            self.copies.committed(message.messages)
+
+    def _on_replay(self, message: Replay) -> None:
+        if self.copies is None:
+            raise RemoteProtocolError("no copies are kept", message="Replay")
+        self.copies.check(message, self.head_size)
+        super()._on_replay(message)

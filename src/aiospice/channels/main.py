@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import deque
 from typing import ClassVar
 
-from aiospice.channels.base import ClientChannel, Key
+from aiospice.channels.base import Key
 from aiospice.channels.events import Event
 from aiospice.channels.framing import Framing
-from aiospice.channels.keeping import Copies, CopiesGivenUp
+from aiospice.channels.keeping import KeepingChannel
 from aiospice.errors import RemoteProtocolError
 from aiospice.wire import main
 from aiospice.wire.agent_stream import MAX_AGENT_DATA
-from aiospice.wire.keep import Committed, Keep, Keeping, Replay, Resume
+from aiospice.wire.keep import Replay, Resume
 
 __all__ = [
     "AgentConnected",
@@ -84,7 +84,7 @@ class MigrationRequested(Event):
     version: int | None = None
 
 
-class MainChannel(ClientChannel):
+class MainChannel(KeepingChannel):
     """Main: session, mouse mode, clock, the agent's stream, and the steps of a migration."""
 
     handlers: ClassVar[dict[int, str]] = {
@@ -128,8 +128,6 @@ class MainChannel(ClientChannel):
         self._agent_queue: deque[bytes] = deque()
         #: What has a token and hasn't left.
         self._agent_paid = 0
-        #: What the guest may not have taken, None: nobody wants copies.
-        self.copies: Copies | None = None
 
     # -- the agent's stream ----------------------------------------------------------------------
 
@@ -213,8 +211,7 @@ class MainChannel(ClientChannel):
     def _left(self, number: int, body: bytes) -> None:
         if number == main.ClientAgentData.number:
             self._agent_paid -= 1
-            if self.copies is not None and self.copies.add(body):
-                self._send_first(Keeping(on=0))
+            self._copy(body)
         elif number == main.AgentStart.number and self.copies is not None:
             self.copies.restart()  # what came before was for the agent before
 
@@ -223,29 +220,6 @@ class MainChannel(ClientChannel):
         if may and self.copies is not None and self.copies.full:
             return self._queue[0][0] != main.ClientAgentData.number
         return may
-
-    def _on_keep(self, message: Keep) -> None:
-        if not message.window:
-            if self.copies is not None and self.copies.over:
-                self._events.append(CopiesGivenUp(channel=self.name))
-            self.copies = None
-        elif self.copies is None:
-            self.copies = Copies(message.window)
-            self._send_first(Keeping(on=1))
-        else:
-            self.copies.window = message.window
-
-    def _on_committed(self, message: Committed) -> None:
-        if self.copies is None:
-            super()._on_committed(message)
-        else:
-            self.copies.committed(message.messages)
-
-    def _on_replay(self, message: Replay) -> None:
-        if self.copies is None:
-            raise RemoteProtocolError("no copies are kept", message="Replay")
-        self.copies.check(message, 0)
-        super()._on_replay(message)
 
     def _resume(self, report: Replay) -> None:
         """Go on with a target that begins where the guest is; what it hasn't taken comes first."""

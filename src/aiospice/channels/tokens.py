@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections import deque
 from copy import deepcopy
 
-from aiospice.channels.base import ChannelPhase, ClientChannel, Key
+from aiospice.channels.base import ChannelPhase, Key
 from aiospice.channels.events import Event
 from aiospice.channels.framing import Framing
-from aiospice.channels.keeping import Copies, CopiesGivenUp
+from aiospice.channels.keeping import KeepingChannel
 from aiospice.errors import RemoteProtocolError
 from aiospice.wire.caps import has
 from aiospice.wire.header import pack_header
-from aiospice.wire.keep import Committed, Keep, Keeping, Replay, Resume
+from aiospice.wire.keep import Keep, Replay, Resume
 from aiospice.wire.tokens import LEAST_MESSAGE, TOKENS, ClientTokens, Tokens
 
 __all__ = ["Flow", "FlowChannel"]
@@ -126,7 +126,7 @@ class Flow:
         self.due = self.window - self.granted - self.used - unread
 
 
-class FlowChannel(ClientChannel):
+class FlowChannel(KeepingChannel):
     """A channel whose data needs tokens if both sides have them."""
 
     #: The number of the message of data, and of `Flow`: its window, interval and size.
@@ -136,16 +136,12 @@ class FlowChannel(ClientChannel):
     message_size = LEAST_MESSAGE
     #: The least that the server has to take in one message.
     least_size = LEAST_MESSAGE
-    #: Bytes of a body of data that aren't data.
-    head_size = 0
 
     def __init__(self, key: Key, framing: Framing, server_caps: tuple[int, ...] = ()) -> None:
         super().__init__(key, framing, server_caps)
         #: None: the other side has no tokens, or we are waiting to know.
         self.flow = self._make_flow() if has(server_caps, TOKENS) else None
         self._flow_before: Flow | None = None
-        #: What the guest may not have taken, None: nobody wants copies.
-        self.copies: Copies | None = None
 
     def _make_flow(self) -> Flow:
         return Flow(self.window, self.interval, self.message_size)
@@ -167,27 +163,7 @@ class FlowChannel(ClientChannel):
     def _on_keep(self, message: Keep) -> None:
         if self.flow is None:
             raise RemoteProtocolError("there are no tokens here", message="Keep")
-        if not message.window:
-            if self.copies is not None and self.copies.over:
-                self._events.append(CopiesGivenUp(channel=self.name))
-            self.copies = None
-        elif self.copies is None:
-            self.copies = Copies(message.window)
-            self._send_first(Keeping(on=1))
-        else:
-            self.copies.window = message.window
-
-    def _on_committed(self, message: Committed) -> None:
-        if self.copies is None:
-            super()._on_committed(message)
-        else:
-            self.copies.committed(message.messages)
-
-    def _on_replay(self, message: Replay) -> None:
-        if self.copies is None:
-            raise RemoteProtocolError("no copies are kept", message="Replay")
-        self.copies.check(message, self.head_size)
-        super()._on_replay(message)
+        super()._on_keep(message)
 
     def _resume(self, report: Replay) -> None:
         """Go on with a target that begins where the guest is; what it hasn't taken comes first."""
@@ -249,8 +225,7 @@ class FlowChannel(ClientChannel):
     def _left(self, number: int, body: bytes) -> None:
         if self.flow is not None and number == self.data_number:
             self.flow.left(len(body))
-            if self.copies is not None and self.copies.add(body):
-                self._send_first(Keeping(on=0))
+            self._copy(body)
 
     # -- moving --------------------------------------------------------------------------------
 

@@ -138,6 +138,14 @@ def lower(core: CharDevice, state: DeviceState) -> None:
         core.unread_bytes = 0
 
 
+def hand_waiting(client: DeviceClient, state: DeviceState | None, now: float) -> None:
+    """A client that the guest's part speaks of is here, and so is what waits for tokens of it."""
+    waiting = [] if state is None else state.queues.pop(client.id, [])
+    if state is not None and waiting:
+        client.send_queue.extend(waiting)
+        client.waits_since = _since(state, client.id, now)
+
+
 def to_the_next(core: CharDevice, state: DeviceState, id: int, now: float) -> None:
     """A client that the guest's part speaks of doesn't come: what waits is for the next one."""
     waiting = state.queues.pop(id, [])
@@ -222,10 +230,7 @@ def thaw_client(
         else:
             core.self_tokens -= 1
             core._push(WriteBuffer(record.write_data, Origin.SERVER, id))
-    waiting = [] if state is None else state.queues.pop(id, [])
-    if state is not None and waiting:
-        client.send_queue.extend(waiting)
-        client.waits_since = _since(state, id, now)
+    hand_waiting(client, state, now)
     if client.flow_control:
         core._give_back(client, 0)
     core.add_tokens(id, 0, now)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from aiospice.devices.agentdev import AgentDevice
-from aiospice.devices.carry import DeviceState, adopted, refuse
+from aiospice.devices.carry import DeviceState, adopted, hand_waiting, refuse
 from aiospice.devices.chardev import CharDevice, Origin, WriteBuffer
 from aiospice.devices.smartcard import SmartcardDevice
 from aiospice.wire.agent_stream import CHUNK_HEADER, HEADER
@@ -22,7 +22,7 @@ from aiospice.wire.tokens import LEAST_MESSAGE
 
 if TYPE_CHECKING:
     from collections import deque
-    from collections.abc import Container, Iterable
+    from collections.abc import Container
 
     from aiospice.devices.carry_agent import AgentState, Judged
 
@@ -191,13 +191,13 @@ def resume(
     granted: int,
     size: int,
     acks: bool,
-    waiting: Iterable[bytes],
+    state: DeviceState | None,
     now: float,
 ) -> int:
     """A client goes on by itself; tells how many new tokens it is to be given.
 
     tokens: those that it has, as far as it knows; granted: messages that it may be sent, of
-    ``size`` bytes at most; waiting: what waits for a token of it.
+    ``size`` bytes at most; state: the guest's part, which has what waits for a token of it.
     `DecodeError` for what can't be so.
     """
     client = core.clients[id]
@@ -211,7 +211,6 @@ def resume(
     client.send_tokens = granted
     client.limit = min(size, core.rules.message_limit)
     core.waiting = False
-    client.send_queue.extend(waiting)
-    client.waits_since = now if client.send_queue else None
+    hand_waiting(client, state, now)
     core.add_tokens(id, 0, now)
     return own - tokens

@@ -27,6 +27,8 @@ from aiospice.wire.keep import REPLAY_CHANNELS
 if TYPE_CHECKING:
     from aiospice.channels.events import Event
     from aiospice.channels.server.base import ServerChannel
+    from aiospice.devices.carry import DeviceState
+    from aiospice.devices.chardev import CharDevice
     from aiospice.migration.peer import Late
     from aiospice.server.carried import MachineState
     from aiospice.server.config import ServerConfig
@@ -132,16 +134,7 @@ class Resuming(Linked):
             channel.compresses = False
         if isinstance(core, SmartcardDevice) and state is not None:
             core.answered = state.answered
-        grant = resume(
-            core,
-            session.id,
-            tokens=message.tokens,
-            granted=message.granted,
-            size=message.message_size,
-            acks=self.config.keep == "acks",
-            waiting=[] if state is None else state.queues.get(session.id, []),
-            now=self._now,
-        )
+        grant = self._resume_client(session, core, message, state)
         self._go_on_keeping(session, channel)
         if grant:
             channel.give(grant, core.rules.client_limit)
@@ -179,24 +172,33 @@ class Resuming(Linked):
         core: AgentDevice,
         message: keep.Resume,
     ) -> None:
-        queues = {} if self.carried is None else self.carried.agent.device.queues
+        state = None if self.carried is None else self.carried.agent.device
         waiting, core.waiting = core.waiting, False
         core.add_client(session.id, self._now, flow_control=True)
         core.to_agent.setdefault(session.id, core._filter(monitors=core.monitors)).discard = False
-        grant = resume(
+        grant = self._resume_client(session, core, message, state)
+        core.waiting = waiting  # until all that are on their way are here
+        if grant:
+            channel.send(main.AgentToken(num_tokens=grant))
+        self._device_moved(self.agent)
+
+    def _resume_client(
+        self,
+        session: ServerSession,
+        core: CharDevice,
+        message: keep.Resume,
+        state: DeviceState | None,
+    ) -> int:
+        return resume(
             core,
             session.id,
             tokens=message.tokens,
             granted=message.granted,
             size=message.message_size,
             acks=self.config.keep == "acks",
-            waiting=queues.get(session.id, []),
+            state=state,
             now=self._now,
         )
-        core.waiting = waiting  # until all that are on their way are here
-        if grant:
-            channel.send(main.AgentToken(num_tokens=grant))
-        self._device_moved(self.agent)
 
     def _go_on_keeping(self, session: ServerSession, channel: ServerChannel) -> None:
         """The client keeps copies as it did, or is to stop that."""

@@ -10,17 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from aiospice.errors import AiospiceError
 from aiospice.migration.source import ANSWER_SECONDS, LEAVE_SECONDS, Policy, SourcePhase
+from aiospice.sim.operator import LOOK, Operator
 from aiospice.sim.peerline import PeerLine
 
 if TYPE_CHECKING:
-    from aiospice.sim.process import ServerProcess
     from aiospice.sim.world import World
 
 __all__ = ["Hypervisor"]
 
-#: How often it looks, in seconds.
-LOOK = 0.005
-LULL_LOOK = 0.05
 #: How long it waits for a server that doesn't answer before it has the guest go on at the source.
 CARRY_LIMIT = 20.0
 #: A source may wait for answers, and then for clients to leave, so long in all.
@@ -29,53 +26,18 @@ LEFT_LIMIT = ANSWER_SECONDS + LEAVE_SECONDS + 5.0
 SETTLE_SECONDS = 15.0
 
 
-class Hypervisor:
-    """Makes the moves of a scenario, one after the other."""
+class Hypervisor(Operator):
+    """Carries guests itself, as a hypervisor does."""
 
     def __init__(self, world: World) -> None:
-        self.world = world
-        self.clock = world.clock
-        self.place = -1
-        self.here: ServerProcess = world.servers[world.scenario.names[0]]
-        self.there: ServerProcess = world.servers[world.scenario.names[1]]
-        self.done = False
-        #: Of the move that is under way.
-        self.step = "idle"
-        self.cancelled = False
+        super().__init__(world)
         self._since = self._stopped_at = 0.0
         self._looked = 0.0
         self._state: Any = None
         self._shown = b""
-        self.link: PeerLine | None = None
-        #: When the guest stood still and ran again, and how many bytes went with it.
-        self.downtimes: list[float] = []
-        self.sizes: list[int] = []
-        self.completed_at: list[float] = []
-        #: How each move went.
-        self.ends: list[str] = []
-
-    @property
-    def move(self) -> Any:
-        """The move that is under way."""
-        return self.world.scenario.moves[self.place]
-
-    def note(self, what: str) -> None:
-        """Put a line into the trace."""
-        self.world.trace.add(self.clock.now, "operator", what)
-
-    def start(self) -> None:
-        """Begin with the next move, some time from now."""
-        if self.place + 1 >= len(self.world.scenario.moves):
-            self.done = True
-            return
-        self.place += 1
-        self.step, self.cancelled = "idle", False
-        self.clock.after(self.move.gap, self._prepare)
 
     def _over(self, what: str) -> None:
-        self.note(what)
-        self.ends.append(what.partition(":")[0])
-        self.step = "idle"
+        super()._over(what)
         self._state = None
         link, self.link = self.link, None
         if link is None:
@@ -84,26 +46,18 @@ class Hypervisor:
             link.over(self.start)
 
     @property
-    def _look(self) -> float:
-        """Seconds until it looks again."""
-        return LULL_LOOK if self.world.lull else LOOK
-
-    def _later(self, call: Any) -> None:
-        self.clock.after(self._look, call)
-
-    @property
     def _cut_off(self) -> bool:
         """The guest's state would go by a link that brings nothing any more."""
         return self.link is not None and self.link.line.dead
 
     # -- before the guest leaves -------------------------------------------------------------------
 
-    def _prepare(self) -> None:
+    def _begin(self) -> None:
         here, there = self.here, self.there
         if here.dead or there.dead:
             self._over("can't: a server is dead")
         elif here.stopped or there.stopped or self.world.busy(here):
-            self._later(self._prepare)
+            self._later(self._begin)
         else:
             try:
                 policy = Policy(self.world.scenario.policy)

@@ -8,12 +8,13 @@ that it waits, or None: until something may have changed.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
 from aiospice.errors import AiospiceError, RemoteProtocolError
 from aiospice.migration.peer_codec import PeerReader, encode_peer
+from aiospice.server.linkhost import LinkHost
 from aiospice.sim.lines import READ
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class Task:
             self.work.close()
 
 
-class LinkEnd(ABC):
+class LinkEnd(LinkHost):
     """One link of one server: reads it, keeps its time, sends what it wants to say."""
 
     link: SourceLink | TargetLink
@@ -78,10 +79,13 @@ class LinkEnd(ABC):
         """The server's core."""
         return self.server.core
 
-    @property
     def now(self) -> float:
         """The time."""
         return self.clock.now
+
+    def turn(self, *, at_once: bool = False) -> None:
+        """Have carried out what the core wants; here that is always at once."""
+        self.server.turn()
 
     # -- work --------------------------------------------------------------------------------------
 
@@ -140,7 +144,7 @@ class LinkEnd(ABC):
             if self.link.over and not (self.link.orders or self.link.events):
                 break
             yield None
-            self.link.wake(self.now)
+            self.link.wake(self.now())
         self.finish()
 
     def finish(self) -> None:
@@ -223,7 +227,7 @@ class LinkEnd(ABC):
             for message in self._reader.receive(data):
                 who = getattr(message, "client", "")
                 self.server.note(f"<- peer {type(message).__name__} {who}")
-                self.link.receive(message, self.now)
+                self.link.receive(message, self.now())
         except RemoteProtocolError as error:
             self.cut(str(error))
             return
@@ -251,9 +255,9 @@ class LinkEnd(ABC):
         """Send messages, and wait until most of it is taken."""
         end = self.end
         self._write(messages)
-        until = self.now + STALL_SECONDS
+        until = self.now() + STALL_SECONDS
         while end is not None and end is self.end and not self.net.can_write(end):
-            if self.now >= until:
+            if self.now() >= until:
                 self.cut(f"it takes nothing for {STALL_SECONDS:g} s")
                 return
             yield FULL

@@ -6,17 +6,16 @@ servers: what he decides is right.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from aiospice.errors import StateError
 from aiospice.migration.link_source import ASK_SECONDS, READY_SECONDS, RUN_SECONDS, SourceLinkPhase
 from aiospice.migration.peer import Expected, Propose
-from aiospice.sim.hypervisor import LOOK, LULL_LOOK
 from aiospice.sim.linksource import CONNECT_SECONDS, SourceEnd
 from aiospice.sim.linktarget import TargetEnd
+from aiospice.sim.operator import Operator
 
 if TYPE_CHECKING:
-    from aiospice.sim.process import ServerProcess
     from aiospice.sim.world import World
 
 __all__ = ["LinkOperator"]
@@ -29,56 +28,27 @@ ARRIVE_SECONDS = 30.0
 LEAST_PATIENCE = 0.01
 
 
-class LinkOperator:
-    """Makes the moves of a scenario, one after the other."""
+class LinkOperator(Operator):
+    """Has servers hand guests over themselves."""
 
     def __init__(self, world: World) -> None:
-        self.world = world
-        self.clock = world.clock
-        self.place = -1
-        self.here: ServerProcess = world.servers[world.scenario.names[0]]
-        self.there: ServerProcess = world.servers[world.scenario.names[1]]
-        self.done = False
-        self.step = "idle"
-        self.cancelled = False
-        #: There is no line but the servers' own.
-        self.link: None = None
+        super().__init__(world)
         self.leave: SourceEnd | None = None
         self._since = self._stood_at = 0.0
         self._nowhere: float | None = None
         self._decided = ""
-        self.downtimes: list[float] = []
-        self.sizes: list[int] = []
-        self.completed_at: list[float] = []
-        self.ends: list[str] = []
-
-    @property
-    def move(self) -> Any:
-        """The move that is under way."""
-        return self.world.scenario.moves[self.place]
-
-    def note(self, what: str) -> None:
-        """Put a line into the trace."""
-        self.world.trace.add(self.clock.now, "operator", what)
 
     def start(self) -> None:
         """Begin with the next move, some time from now."""
-        if self.place + 1 >= len(self.world.scenario.moves):
-            self.done = True
-            return
-        self.place += 1
-        self.step, self.cancelled, self._decided = "idle", False, ""
-        self._since = self.clock.now + self.move.gap
-        self.clock.after(self.move.gap, self._begin)
+        super().start()
+        if not self.done:
+            self._decided = ""
+            self._since = self.clock.now + self.move.gap
 
     def _over(self, what: str) -> None:
-        self.note(what)
-        self.ends.append(what.partition(":")[0])
-        self.step, self.leave = "idle", None
+        super()._over(what)
+        self.leave = None
         self.start()
-
-    def _later(self, call: Any) -> None:
-        self.clock.after(LULL_LOOK if self.world.lull else LOOK, call)
 
     def _begin(self) -> None:
         here, there, clock = self.here, self.there, self.clock

@@ -19,6 +19,7 @@ from aiospice.server.config import Peer, ServerConfig
 from aiospice.server.core import ServerCore
 from aiospice.server.events import ClientDisconnected, ClientRefused
 from aiospice.server.guest import Host, dispatch
+from aiospice.server.linkhost import LinkBook
 from aiospice.sim.crypto import SimCrypto
 from aiospice.sim.guest import PORT, SimGuest
 from aiospice.sim.lines import READ, End
@@ -267,13 +268,11 @@ class ServerProcess(Process):
         self.strangers: set[int] = set()
         #: The link to the other server.
         self.peer: PeerLine | None = None
-        #: Where servers hand guests over themselves: their links, the migration that the core's
-        #: link is of, what is known of guests that came; and whether the guest is this server's.
+        #: Where servers hand guests over themselves: their links, what is known of these and of
+        #: guests that came; and whether the guest is this server's.
         self.links: list[LinkEnd] = []
         self.links_made = 0
-        self.linked = ""
-        #: The migration whose guest was last expected here.
-        self.expects = ""
+        self.book = LinkBook()
         self.memory = TargetMemory()
         self.has_guest = False
         self._number = 0
