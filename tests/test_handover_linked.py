@@ -449,8 +449,9 @@ async def test_the_last_word_of_the_last_client_is_told_though_it_has_left() -> 
     said = LateEnd(1, (10, 0), whole=True)
     link = SimpleNamespace(phase=SourceLinkPhase.RUNNING, inbox=[], outbox=[], up=True)
     core = SimpleNamespace(peer_out=[said])
-    leave: Any = SimpleNamespace(core=core, link=link, now=lambda: 0.0, _completed=True)
-    leave._link_up = True
+    leave: Any = SimpleNamespace(core=core, link=link, now=lambda: 0.0, completed=True)
+    leave._link_up, leave._ready = True, True
+    leave._pass_on = lambda: Leave._pass_on(leave)
     leave._follow = lambda: setattr(link, "phase", SourceLinkPhase.OVER)
     Leave.look(leave)
     assert link.outbox == [said]
