@@ -521,7 +521,7 @@ class Moving(Connections, ABC):
         return [time for time in times if time is not None]
 
     def _wake_move(self, now: float) -> None:
-        for channel in list(self.channels.values()):
+        for channel in self.channels.values():
             if channel.held_until is not None and channel.held_until <= now:
                 self._held_too_long(channel, now)
         if self._retry_at is not None and self._retry_at <= now:
