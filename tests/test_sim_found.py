@@ -361,7 +361,7 @@ def test_who_keeps_back_its_own_answer_goes_on_when_the_move_is_off_and_follows_
     assert not source.clients_ready
     source.cancel_migration(world.now)
     world.wait(1000.0)
-    assert anna.core.migration.phase is MigrationPhase.READY
+    assert anna.core.migration.phase is MigrationPhase.IDLE
     assert not target.connections
     anna.channel(3).key_down(0x1E)
     world.run()

@@ -205,7 +205,9 @@ class Moving(Connections, ABC):
         self.migration.events = []
 
     def _cancel(self, now: float) -> None:
-        self._postponed = None
+        if self._postponed is not None:
+            self._postponed = None
+            self.migration.answers.append(main.MigrateConnectError())
         phase = self.migration.phase
         if self._starting_over or phase is MigrationPhase.RESTARTING or MAIN in self._moved_from:
             return  # main is on the target, which can call off only what it has asked for itself

@@ -320,8 +320,10 @@ class MigrationClient:
         )
 
     def cancel(self) -> None:
-        """The source has called it off."""
+        """The source has called it off; it gets its answer all the same, one to each question."""
         self._drop_links()
+        if self.phase is MigrationPhase.CONNECTING:
+            self.answers.append(main.MigrateConnectError())
         if self.phase is not MigrationPhase.IDLE:
             self.events.append(MigrationCancelled(number=self.number))
         self.phase = MigrationPhase.IDLE

@@ -248,7 +248,7 @@ class SourceMigration:
         for client, stage in self.clients.items():
             if stage in (ClientStage.WHOLE, ClientStage.ANEW):
                 self.orders.append(Order(client, main.MigrateCancel()))
-            elif stage is ClientStage.ASKED:  # its answer will be answered with CANCEL
+            elif stage is ClientStage.ASKED:  # the same, and its answer doesn't count
                 self.orders.append(Order(client, withdraw=True))
         self._rest()
         self.events.append(MoveCancelled(target=self.target))

@@ -39,6 +39,8 @@ EXPECT_SECONDS = 30.0
 ARRIVE_SECONDS = 600.0
 #: How long the other records may take once the first is there (spice-server's display: 10 s).
 RECORD_SECONDS = 10.0
+#: How long a client may stay whose machine doesn't come: until its source has told it so.
+GO_BACK_SECONDS = 5.0
 
 
 class SessionExpected(Event):
@@ -91,6 +93,8 @@ class Arrival:
     waiting: set[Key] = field(default_factory=set)
     #: The link to the source is lost.
     cut_off: bool = False
+    #: Why its machine doesn't come: its client is left to go by itself.
+    called_off: str = ""
     #: Channels that begin when the first record is there, or with the session.
     parked: set[Key] = field(default_factory=set)
 
@@ -198,7 +202,8 @@ class TargetMigration:
 
     def gone(self, client: int, reason: str) -> None:
         """The session has ended."""
-        if self.arrivals.pop(client, None) is not None:
+        arrival = self.arrivals.pop(client, None)
+        if arrival is not None and not arrival.called_off:
             self.events.append(SessionMissed(client=client, reason=reason))
 
     def _look(self, client: int) -> None:
@@ -209,9 +214,37 @@ class TargetMigration:
     def link_changed(self, up: bool, now: float) -> None:
         """The link to the source is lost (or back): what it was to tell won't come for ever."""
         for arrival in self.arrivals.values():
+            if arrival.called_off:
+                continue
             arrival.cut_off = not up
             if arrival.stage is not ArrivalStage.ARRIVING:
                 arrival.deadline = now + (ARRIVE_SECONDS if up else RECORD_SECONDS)
+
+    def call_off(self, client: int, reason: str, now: float) -> bool:
+        """Its machine doesn't come; whether its client may be connecting still.
+
+        Such a client goes as soon as its source says so. A connection that is closed or refused
+        until then is an error to it, and several of them end a spice-gtk (0.42, of which each
+        resumes the coroutine that waits for all).
+        """
+        arrival = self.arrivals[client]
+        if arrival.stage is ArrivalStage.ARRIVING:
+            return False
+        if not arrival.called_off:
+            arrival.called_off = reason
+            arrival.deadline = now + GO_BACK_SECONDS
+            self.events.append(SessionMissed(client=client, reason=reason))
+        return True
+
+    @property
+    def awaits(self) -> bool:
+        """Somebody is to come, or arrives: not those whose machine doesn't come."""
+        return bool(self.expected) or any(not one.called_off for one in self.arrivals.values())
+
+    def is_off(self, client: int) -> bool:
+        """Whether it is here, and its machine doesn't come."""
+        arrival = self.arrivals.get(client)
+        return arrival is not None and bool(arrival.called_off)
 
     # -- time ------------------------------------------------------------------------------------
 
@@ -233,4 +266,5 @@ class TargetMigration:
                 arrival.deadline = now + RECORD_SECONDS
                 what = "its records" if arrival.stage is ArrivalStage.ARRIVING else "its machine"
                 why = ": the link to the source is lost" if arrival.cut_off else ""
-                self.late.append((client, f"{what} didn't come in time{why}"))
+                text = arrival.called_off or f"{what} didn't come in time{why}"
+                self.late.append((client, text))

@@ -266,7 +266,7 @@ class Leaving(Serving, Peering):
                 if order.move:
                     self._move(session)
                 elif order.withdraw:
-                    channel.withdraw()
+                    channel.withdraw(self._now)
                 elif isinstance(order.message, (main.MigrateBegin, main.MigrateBeginSeamless)):
                     channel.offer(order.message)
                 elif order.message is not None and order.quiet:

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 from aiospice.channels.server.base import ServerPhase
 from aiospice.migration.peer import Late, LateEnd
 from aiospice.server.arriving import MAIN
+from aiospice.server.calledoff import CalledOff
 from aiospice.server.forwarding import LATE_LIMIT
-from aiospice.server.leftover import LateLost, Leftover
+from aiospice.server.leftover import LateLost
 from aiospice.wire.hold import HOLD_CHANNELS
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class _Return:
     ended: bool | None = None
 
 
-class Returning(Leftover):
+class Returning(CalledOff):
     """See the module's text."""
 
     def __init__(self, config: ServerConfig, machine: Machine) -> None:
@@ -192,6 +193,7 @@ class Returning(Leftover):
         """Whether a client may have been sent here to be held, and nothing of its machine is."""
         waits = channel.phase in (ServerPhase.WAITING, ServerPhase.PARKED) and channel.by_link
         known = session.id in self.target.arrivals and self.carried is None and self.peer.up
+        known = known and not self.target.is_off(session.id)
         return known and waits and channel.key[0] in HOLD_CHANNELS and channel.key != MAIN
 
     @property
@@ -229,7 +231,7 @@ class Returning(Leftover):
             self._still.setdefault(session.id, self._now + STILL_SECONDS)
 
     def thaw_machine(self, state: MachineState, now: float) -> None:
-        """As `Leftover.thaw_machine`."""
+        """As `CalledOff.thaw_machine`."""
         super().thaw_machine(state, now)
         for client in {client for client, _ in self._giving}:
             self.disconnect(client, "the client left", now)

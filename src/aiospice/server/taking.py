@@ -187,7 +187,7 @@ class Taking(LinkHost):
             self.turn()
             self.poke()
         else:
-            self._send_away(reason)
+            self._call_off(reason)
 
     def unlink(self) -> None:
         """The link is gone: for good, or for the time being."""
@@ -195,7 +195,7 @@ class Taking(LinkHost):
         self._link_up = False
         if self.book.linked != self.link.migration:
             return
-        if core.target.arrivals or core.target.expected:
+        if core.target.awaits:
             core.peer_link(False, None, "target", self.now())
         else:
             self.book.linked = ""
@@ -206,6 +206,11 @@ class Taking(LinkHost):
     def _overtaken(self) -> bool:
         """Whoever is expected here comes with the guest of another hand-over."""
         return self.book.expects != self.link.migration
+
+    def _call_off(self, text: str) -> None:
+        """Nobody is to wait here for a machine that doesn't come."""
+        self.core.call_off_arrivals(text, self.now())
+        self.turn()
 
     def _send_away(self, text: str) -> None:
         if self._overtaken:

@@ -161,9 +161,7 @@ class Checks:
             if core.phase is SessionPhase.CONNECTING:
                 found.append(f"{client.name} connects")
             phase = core.migration.phase
-            # Who has kept back its own answer isn't told that the move is off: it is harmless.
-            liar = client.was_hostile and phase is MigrationPhase.READY
-            if core.phase is SessionPhase.UP and phase is not MigrationPhase.IDLE and not liar:
+            if core.phase is SessionPhase.UP and phase is not MigrationPhase.IDLE:
                 found.append(f"{client.name} is {phase.value}")
         for server in self.world.servers.values():
             if server.dead:

@@ -28,6 +28,10 @@ __all__ = [
     "WholeRequested",
 ]
 
+#: How long the answer to a question that was withdrawn is waited for: longer than Linux tries to
+#: connect to a host that is silent (127 s), for which a spice-gtk waits.
+STALE_SECONDS = 150.0
+
 
 class AttachRequested(Event):
     """The client asks which channels there are."""
@@ -114,6 +118,9 @@ class MainServer(ServerChannel):
         self.offered: int | None = None
         #: What is to be offered once the session, which arrives itself, is here.
         self._to_offer: main.MigrateBegin | main.MigrateBeginSeamless | None = None
+        #: Answers that are still to come, of questions that were withdrawn, and until when.
+        self.stale_answers = 0
+        self._stale_until = 0.0
         #: On a target: the session is to arrive. What the client was told of a whole hand-over,
         #: None before it has asked.
         self.arriving = False
@@ -189,8 +196,17 @@ class MainServer(ServerChannel):
         if message is not None:
             self.offer(message)
 
-    def withdraw(self) -> None:
-        """The migration is off; an answer that is late is told so."""
+    def withdraw(self, now: float) -> None:
+        """The migration is off, and the client is told so; its answer won't count.
+
+        Answers have no number, but a client gives one to each question, and in order (spice-gtk's
+        ``channel-main.c`` and ours). The CANCEL is between two questions: spice-gtk connects to
+        one target at a time.
+        """
+        if self.offered is not None:
+            self.stale_answers += 1
+            self._stale_until = now + STALE_SECONDS
+            self.send(main.MigrateCancel())
         self.offered = self._to_offer = None
 
     def expect_record(self, more: int = 0) -> None:
@@ -212,6 +228,12 @@ class MainServer(ServerChannel):
 
     def _on_answer(self, message: main.MigrateConnected) -> None:
         number = message.number
+        if self._now >= self._stale_until:
+            self.stale_answers = 0
+        if self.stale_answers:
+            self.stale_answers -= 1
+            self._ignored(type(message).__name__, "the migration it answers was called off", b"")
+            return
         if self.offered is None:
             # A client that answers late is told that the migration is off, as upstream does.
             self.answer(main.MigrateCancel())
