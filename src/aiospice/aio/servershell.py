@@ -117,6 +117,7 @@ class ServerShell:
         self._number = 0
         self._due: asyncio.Handle | None = None
         self._stopped = False
+        self._reading = False
         #: Called after each turn of the core.
         self.after_turn: Callable[[], None] = lambda: None
 
@@ -331,6 +332,7 @@ class ServerShell:
                 self._events.put(core.events())
                 self._events.deliver()
                 self._pump(wire)
+            self._read_others(wire)
         brought = max(0, len(core._events) - before)
         if brought > _MANY_EVENTS and wire.transport is not None:
             wire.transport.read_little()
@@ -338,6 +340,19 @@ class ServerShell:
             wire.hold(True)
             self._held.append(wire)
         self._turn_if_needed()
+
+    def _read_others(self, wire: _Wire) -> None:
+        """What the client has sent on its other connections is part of the same move."""
+        if self._reading:
+            return
+        self._reading = True
+        try:
+            for number in self.core.companions(wire.number):
+                other = self._wires.get(number)
+                if other is not None and other.transport is not None:
+                    other.transport.read_now()
+        finally:
+            self._reading = False
 
     def _turn_if_needed(self) -> None:
         """Most of what clients send are acknowledgements, of which nothing follows."""

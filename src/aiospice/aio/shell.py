@@ -98,6 +98,7 @@ class Shell:
         self._timer_at: float | None = None
         self._running = False
         self._again = False
+        self._reading = False
         self._modules: list[str] | None = None
         #: Called whenever something may have left: those who wait for room look again.
         self.on_progress: Callable[[], None] = lambda: None
@@ -136,6 +137,18 @@ class Shell:
             self._running = False
         self._arm()
         self.on_progress()
+        if self.core.switching and not self._reading:
+            self._read_all()
+
+    def _read_all(self) -> None:
+        """What has come on any connection is part of the move: others of the loop wait for that."""
+        self._reading = True
+        try:
+            for wire in list(self._wires.values()):
+                if wire.transport is not None:
+                    wire.transport.read_now()
+        finally:
+            self._reading = False
 
     def _drew(self, wire: _Wire, channel: ClientChannel, now: float) -> None:
         """What a turn has to do when nothing has happened but drawing, which is most of them.

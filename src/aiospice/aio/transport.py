@@ -340,8 +340,6 @@ class Transport(asyncio.BufferedProtocol):
         if not self._paused and self._live_raw() is not None:
             raw.resume_reading()
 
-    # What asyncio calls
-
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin the handshakes, lowest layer first."""
         raw = self._raw = cast("asyncio.Transport", transport)
@@ -382,21 +380,27 @@ class Transport(asyncio.BufferedProtocol):
         while True:
             self._take(came)
             budget -= came
-            if came < self._asked or budget <= 0 or not self._reads_on():
+            if came < self._asked or budget <= 0 or self._lent is None:
                 return
-            try:
-                came = os.readv(self._descriptor, (self.get_buffer(-1),))
-            except BlockingIOError:
-                return
-            if not came:  # the end, which the loop sees too
+            came = self._fetch()
+            if not came:
                 return
 
-    def _reads_on(self) -> bool:
-        """Whether more may be read for a handler that is lent it, behind the loop's back."""
-        if self._lent is None or self._stack is not None or not self._reads_itself:
-            return False
+    def read_now(self) -> None:
+        """Take what has come already, ahead of what else the loop is to do."""
+        if self._live and self._left >= 0 and (came := self._fetch()):
+            self._take(came)
+
+    def _fetch(self) -> int:
+        """Read behind the loop's back; 0: nothing is there, or an end, which the loop sees too."""
         stops = self._paused or self._closing or self._error is not None
-        return not stops and self._live_raw() is not None
+        below = self._stack is not None or not self._reads_itself
+        if stops or below or self._live_raw() is None:
+            return 0
+        try:
+            return os.readv(self._descriptor, (self.get_buffer(-1),))
+        except OSError:
+            return 0
 
     def _take(self, nbytes: int) -> None:
         """Hand bytes up through the layers; drop them while closing."""
@@ -405,15 +409,14 @@ class Transport(asyncio.BufferedProtocol):
             return
         end = self._left + nbytes
         came = self._buffer[:end]
-        self._left = 0
+        left, self._left = 0, -1  # nothing is read over it meanwhile
         if self._stack is not None:
             self._run(bytes(came))
         elif self._lent is None:
             self._handler.received(bytes(came))
-        else:
-            self._left = left = self._lent(came)
-            if 0 < left < end:
-                self._buffer[:left] = came[end - left :]
+        elif 0 < (left := self._lent(came)) < end:
+            self._buffer[:left] = came[end - left :]
+        self._left = left
         if nbytes == self._asked:
             self._grow()
 
@@ -430,10 +433,8 @@ class Transport(asyncio.BufferedProtocol):
         stack = self._stack
         assert stack is not None
         try:
-            if data:
-                plain = stack.receive(data)
-            else:
-                plain = b""
+            plain = stack.receive(data) if data else b""
+            if not data:
                 stack.start()
             self._answer(stack.data_to_send())
         except AiospiceError as error:

@@ -138,6 +138,11 @@ class Moving(Connections, ABC):
             self._switch_host(event.destination, now)
 
     @property
+    def switching(self) -> bool:
+        """Channels leave for the target: what has come on any of them is to be read at once."""
+        return self.migration.phase is MigrationPhase.SWITCHING
+
+    @property
     def starting_over(self) -> bool:
         """The session opens its channels anew, on the server where it was told to go."""
         return self._starting_over

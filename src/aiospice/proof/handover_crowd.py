@@ -39,6 +39,9 @@ SESSIONS, SINGLE = 200, 20
 #: Moves that are let in at a time: all servers of a process share a processor.
 AT_ONCE = 1
 _PACE = 0.25  # seconds between two numbers of a client
+#: Seconds between two moves, about as long as one takes: so the processes aren't always busy with
+#: one, and have time for those that don't move.
+_BETWEEN = 0.03
 _START, _REST = 120.0, 60.0
 
 
@@ -181,6 +184,7 @@ class Crowd:
 
         async def one(number: int) -> float:
             async with gate:
+                await asyncio.sleep(_BETWEEN)
                 told = await hand_over(sources[number], targets[number], policy, limit=600)
                 self._both()
                 return told.still

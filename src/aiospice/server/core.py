@@ -309,6 +309,12 @@ class ServerCore(Resuming, Links):
         self._events.append(ClientConnected(client=number, peer=session.peer, user=session.user))
         return session
 
+    def companions(self, number: int) -> list[int]:
+        """The connections of a connection's client, as numbers; none before its session begins."""
+        connection = self.connections.get(number)
+        session = self.sessions.get(connection.client) if connection is not None else None
+        return [each.number for each in session.connections.values()] if session else []
+
     def _channel_take(self, connection: Connection) -> bytes:
         result = self._result.pop(connection.number, b"")
         channel = connection.channel
