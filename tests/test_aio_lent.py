@@ -125,3 +125,60 @@ async def test_nothing_is_read_behind_the_back_of_a_handler_that_ends_it(servers
     ender.transport = await open_transport(await servers.start(sends), ender, timeout=10)
     assert await ender.finished() is None
     assert len(ender.data) <= 1_000_000 + (1 << 18)
+
+
+async def test_what_has_come_elsewhere_is_read_at_once_and_in_order(servers: Servers) -> None:
+    class Both(Taker):
+        """Whose transports are read whenever one of them has brought something."""
+
+        def then(self) -> None:
+            for each in transports:
+                each.read_now()
+
+    async def sends(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for start in range(0, 4_000_000, 50_000):
+            writer.write(BIG[start : start + 50_000])
+            await writer.drain()
+        await reader.read()
+
+    transports: list[Transport] = []
+    takers = [Both(700), Both(1_000_003), Recorder()]
+    endpoints = [await servers.start(sends) for _ in takers]
+    for endpoint, taker in zip(endpoints, takers, strict=True):
+        transports += [await open_transport(endpoint, taker, timeout=10)]
+    for taker, size in zip(takers, (4_000_000 // 700 * 700, 3_000_009, 4_000_000), strict=True):
+        await taker.until(lambda: len(taker.data) == size)  # noqa: B023
+        assert taker.data == BIG[:size]
+    for transport in transports:
+        transport.abort()
+
+
+async def test_nothing_is_read_at_once_from_who_is_paused_or_gone(servers: Servers) -> None:
+    async def sends(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"x" * 100)
+        await writer.drain()
+        if not ended:
+            await reader.read()
+        writer.close()
+
+    ended: list[bool] = []
+    taker = Taker(1)
+    transport = await open_transport(await servers.start(sends), taker, timeout=10)
+    transport.pause()
+    await asyncio.sleep(0.05)
+    transport.read_now()
+    assert not taker.data
+    transport.resume()
+    transport.read_now()
+    assert taker.data == b"x" * 100
+    transport.read_now()
+    transport.abort()
+    transport.read_now()
+    ended.append(True)
+    taker = Taker(1)
+    transport = await open_transport(await servers.start(sends), taker, timeout=10)
+    await asyncio.sleep(0.05)
+    transport.read_now()
+    transport.read_now()
+    assert await taker.finished() is None
+    assert taker.data == b"x" * 100
