@@ -90,7 +90,7 @@ async def measure(
         "trips": lambda: _trips(runs, delays, policies),
         "pause": lambda: handover_pause.measure(policies=policies, runs=runs),
         "state": lambda: handover_state.measure(policies=("carry", "direct")),
-        "crowd": lambda: handover_crowd.measure(policies=policies),
+        "crowd": lambda: handover_crowd.measure(policies=policies, runs=runs),
         "window": handover_window.measure,
     }
     for kind in chosen:

@@ -207,11 +207,34 @@ class Crowd:
 
 
 async def measure(
-    *, policies: tuple[str, ...], sessions: int = SESSIONS, single: int = SINGLE, **_: Any
+    *,
+    policies: tuple[str, ...],
+    sessions: int = SESSIONS,
+    single: int = SINGLE,
+    runs: int = 1,
+    **_: Any,
 ) -> AsyncIterator[dict[str, Any]]:
-    """Yield a row for each policy."""
+    """Yield a row for each policy: medians of so many runs, the most memory, and all ratios."""
     for policy in policies:
-        yield {"policy": policy, "sessions": sessions, **await _one(policy, sessions, single)}
+        found = [await _one(policy, sessions, single) for _ in range(runs)]
+        ratios = [each["p99_to_alone"] for each in found]
+        row = {name: median([each[name] for each in found]) for name in _FIGURES}
+        yield {
+            "policy": policy,
+            "sessions": sessions,
+            "at_once": AT_ONCE,
+            **row,
+            "p99_to_alone_runs": ", ".join(f"{ratio:.2f}" for ratio in sorted(ratios)),
+            "modes": ", ".join(sorted(set().union(*(each["modes"] for each in found)))),
+            "wrong_bytes": sum(each["wrong_bytes"] for each in found),
+            "MiB_most": max(each["MiB_most"] for each in found),
+        }
+
+
+_FIGURES = (
+    *("alone_ms", "p50_ms", "p99_ms", "p99_to_alone", "guest_still_ms", "all_seconds"),
+    "MiB_before",
+)
 
 
 async def _one(policy: str, sessions: int, single: int) -> dict[str, Any]:
@@ -230,17 +253,15 @@ async def _one(policy: str, sessions: int, single: int) -> dict[str, Any]:
         await crowd.settled(1, rest)
         wrong = await crowd.stop()
         pauses = sorted(client.pauses[-1] for client in crowd.clients)
-        modes = {mode for client in crowd.clients for mode in client.modes}
         p99 = pauses[len(pauses) * 99 // 100]
         return {
-            "at_once": AT_ONCE,
             "alone_ms": median(alone) * 1e3,
             "p50_ms": median(pauses) * 1e3,
             "p99_ms": p99 * 1e3,
             "p99_to_alone": p99 / median(alone),
             "guest_still_ms": median(stills) * 1e3,
             "all_seconds": took,
-            "modes": ", ".join(sorted(modes)),
+            "modes": {mode for client in crowd.clients for mode in client.modes},
             "wrong_bytes": wrong,
             "MiB_before": crowd.began / (1 << 20),
             "MiB_most": crowd.memory / (1 << 20),
