@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pytest
 from tests.link_pair import LinkCrypto, LinkPair
+from tests.test_handover_checks import world_with_agent
 from tests.two_servers import Line, Node, TwoServers
 
 from aiospice.channels.base import HELD_SECONDS
@@ -28,6 +29,8 @@ from aiospice.server.guest import Host
 from aiospice.server.leftover import LateLost
 from aiospice.wire import handover, inputs, vmc
 from aiospice.wire import main as messages
+from aiospice.wire.agent import AgentType
+from aiospice.wire.agent_stream import pack_message
 
 PORT = "org.example.stream"
 
@@ -384,6 +387,64 @@ def test_what_a_client_held_that_begins_anew_goes_up_when_the_link_to_its_source
     world.run()
     assert [event.pressed for event in target.seen(KeyChanged)] == [True, False]
     assert [event.client for event in target.seen(LateLost)] == [7]
+
+
+def test_what_was_typed_late_by_who_begins_anew_goes_up_where_the_guest_goes_next() -> None:
+    world = TwoServers(machine)
+    world.linked = True
+    source, target = world["source"], world["target"]
+    world.link("source", "target")
+    target.core.peer_in(Record(7, (3, 0), b""), world.now)
+    body = inputs.KeyDown(code=0x1E).body()
+    target.core.peer_in(Late(7, (3, 0), inputs.KeyDown.number, body), world.now)
+    state = target.core.freeze_machine(world.now)
+    assert state.held[7].keys == (0x1E,)
+    source.core.expect_guest(world.now)
+    source.core.thaw_machine(state, world.now)
+    world.run()
+    assert [(event.code, event.pressed) for event in source.seen(KeyChanged)] == [(0x1E, False)]
+
+
+def test_tokens_of_what_was_given_up_for_a_client_that_stays_come_back() -> None:
+    device = CharDevice("a port", VMC)
+    device.start()
+    device.attach()
+    client = device.add_client(1, 0.0, flow_control=True, send_tokens=3)
+    while device.guest_may_write:
+        device.guest_writes(bytes(client.limit), 0.0)
+    assert (client.send_tokens, len(client.outgoing)) == (0, 3)
+    state = lift(device, 0.0)
+    device.give_up(1)
+    assert client.send_tokens == 3
+    put_back(device, state, 0.0)
+    while device.backlog:
+        device.add_tokens(1, 0, 0.0)
+    assert (client.send_tokens, len(client.outgoing)) == (0, 3)
+
+
+def test_copies_are_of_what_is_said_behind_the_word_that_they_are_kept() -> None:
+    world, anna = world_with_agent()
+    source = world["source"].core
+    (session,) = source.sessions.values()
+    # The agent is still to hear what another client has left behind; what is said now waits.
+    source._owed, source._parting = {99}, {(99, (1, 0)): world.now + 9}
+    anna.channel(1).agent_send(pack_message(AgentType.CLIPBOARD_RELEASE, b""))
+    world.run()
+    source.config = source.config._replace(keep="acks")
+    session.channels[1, 0].keep(10)
+    source._wants(session.connections[1, 0])
+    world.run()
+    source._parting = {}
+    source._agent_goes_on()
+    assert source.agent.core.clients[session.id].keeps
+    assert world["source"].host.agent().read()
+    anna.channel(1).agent_send(pack_message(AgentType.CLIPBOARD_RELEASE, b""))
+    world.run()
+    assert anna.core.error is None
+    assert world["source"].host.agent().read()
+    world.run()
+    assert anna.core.error is None
+    assert anna.channel(1).copies.taken == 1
 
 
 def test_who_was_held_back_and_stopped_reads_first_that_its_machine_has_gone() -> None:

@@ -87,9 +87,7 @@ def take_back(core: CharDevice, id: int) -> None:
     """What a client was to be handed waits again: its channel has left, and takes nothing more."""
     client = core.clients.get(id)
     if client is not None:
-        client.send_queue.extendleft(reversed(client.outgoing))
-        client.outgoing.clear()
-        client.outgoing_bytes = 0
+        client.send_queue.extendleft(reversed(client.recall()))
 
 
 def put_back(core: CharDevice, state: DeviceState, now: float) -> None:

@@ -129,6 +129,14 @@ class DeviceClient:
         self.outgoing.append(message)
         self.outgoing_bytes += len(message)
 
+    def recall(self) -> list[bytes]:
+        """What waits for the socket doesn't go: each message has its token back."""
+        found = list(self.outgoing)
+        self.send_tokens += len(found) if self.flow_control else 0
+        self.outgoing.clear()
+        self.outgoing_bytes = 0
+        return found
+
 
 class CharDevice:
     """One device: what the guest end and the client ends may do, and what waits in between.
@@ -297,9 +305,7 @@ class CharDevice:
         known = self.clients.get(client)
         if known is None or not self.rules.keeps or len(self.clients) > 1:
             return
-        self.backlog.extendleft(reversed([*known.outgoing, *known.send_queue]))
-        known.outgoing.clear()
-        known.outgoing_bytes = 0
+        self.backlog.extendleft(reversed([*known.recall(), *known.send_queue]))
         known.send_queue.clear()
         known.waits_since = None
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from aiospice.channels.events import Event
 from aiospice.channels.framing import Framing
 from aiospice.channels.server.base import ServerPhase
-from aiospice.channels.server.inputs import InputsServer
+from aiospice.channels.server.inputs import HeldDown, InputsServer
 from aiospice.channels.server.main import AgentPiece, AgentStarted, AgentTokens, MainServer
 from aiospice.channels.server.smartcard import CardWritten
 from aiospice.channels.server.vmc import DeviceServer, DeviceWritten, PortSignalled
@@ -70,6 +70,16 @@ class Leftover(Arriving):
         super().thaw_machine(state, now)
         agent = state.agent
         self._owed = {*agent.to_agent, *agent.held} | {agent.writer or 0} - {0}
+
+    def freeze_machine(self, now: float, *, plain: bool = False) -> MachineState:
+        """As `Arriving.freeze_machine`; what is down for who isn't here goes up at the target."""
+        state = super().freeze_machine(now, plain=plain)
+        for client, typed in self._typing.items():
+            down, before = typed.held_down, state.held.get(client, HeldDown())
+            keys = tuple(dict.fromkeys((*before.keys, *down.keys)))
+            if down.keys or down.buttons:
+                state.held[client] = HeldDown(keys, before.buttons | down.buttons)
+        return state
 
     # -- the source tells --------------------------------------------------------------------------
 

@@ -104,7 +104,10 @@ class Replaying(Holding):
         self._ask_for_copies(session, channel)
 
     def _handle(self, session: ServerSession, channel: ServerChannel, event: Event) -> None:
-        if isinstance(event, CopiesTold):
+        told = isinstance(event, CopiesTold)
+        if told and channel.key == MAIN and session.id in self._agent_waits:
+            self._agent_later(session, event)  # what it said before is without copies
+        elif isinstance(event, CopiesTold):
             self._copies_told(session, channel, event.on)
         else:
             super()._handle(session, channel, event)
@@ -235,3 +238,8 @@ class Replaying(Holding):
     def _ended(self, session: ServerSession) -> None:
         super()._ended(session)
         self._reports.pop(session.id, None)
+
+    if TYPE_CHECKING:
+        _agent_waits: dict[int, list[Event]]
+
+        def _agent_later(self, session: ServerSession, event: Event) -> None: ...
