@@ -7,7 +7,8 @@ same way for ours and for QEMU, in one run:
 * first drawing: from the moment that the source is told that the machine has moved (QEMU's
   ``migrate_end``: the first MIGRATE that leaves) until the client can handle the first drawing of
   the target, also in one-way trips;
-* silence of a port that the guest writes to without pause, every 10 ms;
+* silence of a port that the guest writes to without pause, every 10 ms, and how long it is from
+  the guest's standstill until the port is heard again;
 * silence of a stream that the guest echoes.
 
 ``pause``, ``state``, ``crowd`` and ``window`` are `aiospice.proof.handover_pause`,
@@ -40,6 +41,7 @@ from aiospice.proof.handover_capture import (
     silence,
     told_by,
     trips_to_draw,
+    until_heard,
 )
 from aiospice.proof.pcap import read_connections
 
@@ -65,6 +67,7 @@ class _Run(NamedTuple):
     first: float
     trips: int  #: one-way trips until the first drawing, by what waited for what
     talk: float | None
+    heard: float | None  #: from the guest's standstill until the port is heard again
     echo: float | None
     wrong: int  #: bytes
     records: int  #: bytes
@@ -136,6 +139,7 @@ def _figures(runs: list[_Run], delay: float) -> dict[str, Any]:
     times = {
         "first_drawing": [run.first for run in runs],
         "port_silence": [run.talk for run in runs if run.talk is not None],
+        "port_from_stop": [run.heard for run in runs if run.heard is not None],
         "echo_silence": [run.echo for run in runs if run.echo is not None],
     }
     for name, values in times.items():
@@ -157,9 +161,10 @@ async def _ours(delay: float, policy: str) -> _Run:
         found = read_connections(capture)
     talk, numbers = silence(found, _TALK, moved.stopped)
     echo, _ = silence(found, _ECHO, moved.stopped)
+    heard = until_heard(found, _TALK, moved.stopped)
     wrong = moved.wrong + wrong_numbers(numbers) + moved.reopened
     first, trips = first_drawing(found) - moved.ended, trips_to_draw(found)
-    return _Run(first, trips, talk, echo, wrong, records_size(found))
+    return _Run(first, trips, talk, heard, echo, wrong, records_size(found))
 
 
 async def _qemu(delay: float) -> list[_Run]:
@@ -181,7 +186,9 @@ def _judge_qemu(found: list[Connection], moved: Moved, delay: float, talk: bool)
     longest, numbers = silence(found, 0, moved.stopped)
     wrong = moved.wrong + (wrong_numbers(numbers) if talk else 0)
     first, trips, size = first_drawing(found) - ended, trips_to_draw(found), records_size(found)
-    return _Run(first, trips, longest if talk else None, None if talk else longest, wrong, size)
+    if not talk:
+        return _Run(first, trips, None, None, longest, wrong, size)
+    return _Run(first, trips, longest, until_heard(found, 0, moved.stopped), None, wrong, size)
 
 
 def wrong_numbers(data: bytes) -> int:

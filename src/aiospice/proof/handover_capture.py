@@ -23,6 +23,7 @@ __all__ = [
     "silence",
     "told_by",
     "trips_to_draw",
+    "until_heard",
 ]
 
 _MIGRATE, _MIGRATE_DATA, _FLUSH_MARK = 1, 2, 4
@@ -111,6 +112,17 @@ def silence(connections: list[Connection], number: int, stopped: float) -> tuple
         raise LocalError(f"port {number} brought nothing from the target")
     around = [(a.at, b.at) for a, b in pairwise(data) if b.at > stopped and a.at < first + 0.2]
     return max(b - a for a, b in around), b"".join(each.message.body for each in data)
+
+
+def until_heard(connections: list[Connection], number: int, stopped: float) -> float:
+    """Seconds from the guest's standstill until a port brings something from the target.
+
+    Unlike `silence` it doesn't depend on where the stop fell between two words of the guest.
+    """
+    for handed in seen_at(connections, _PORT, number):
+        if handed.target and handed.message.type == _PORT_DATA:
+            return handed.at - stopped
+    raise LocalError(f"port {number} brought nothing from the target")
 
 
 def records_size(connections: list[Connection]) -> int:
