@@ -422,6 +422,22 @@ def test_tokens_of_what_was_given_up_for_a_client_that_stays_come_back() -> None
     assert (client.send_tokens, len(client.outgoing)) == (0, 3)
 
 
+def test_what_was_lifted_is_put_back_in_its_order_and_ahead_of_what_came_since() -> None:
+    device = CharDevice("a port", VMC)
+    device.start()
+    device.attach()
+    device.add_client(1, 0.0, flow_control=True)
+    for data in (b"first ", b"second ", b"third "):
+        device.client_writes(1, data)
+    state = lift(device, 0.0)
+    device.client_writes(1, b"since")
+    put_back(device, state, 0.0)
+    said = b""
+    while data := device.guest_reads(4, 0.0):
+        said += data
+    assert said == b"first second third since"
+
+
 def test_copies_are_of_what_is_said_behind_the_word_that_they_are_kept() -> None:
     world, anna = world_with_agent()
     source = world["source"].core
