@@ -67,14 +67,14 @@ MUTANTS = {
         "core._push(WriteBuffer(record.write_data * 2, origin, id, price))\n",
     ),
     "what-was-lifted-put-back-in-the-wrong-order": Mutant(
-        "devices.carry",
-        "in reversed(state.to_guest):",
-        "in state.to_guest:",
+        "devices.replay",
+        "extendleft(reversed(aside.buffers))",
+        "extendleft(aside.buffers)",
     ),
     "what-was-lifted-not-put-back": Mutant(
-        "devices.carry",
-        "    for data, origin, client, price in reversed(state.to_guest):",
-        "    for data, origin, client, price in ():",
+        "devices.replay",
+        "extendleft(reversed(aside.buffers))",
+        "extendleft(())",
     ),
     "the-guest-does-not-get-what-came-with-it": Mutant(
         "devices.carry",
