@@ -125,9 +125,7 @@ async def test_a_thin_line_gets_small_images_and_exact_ones_in_the_end(tmp_path:
                 await gtk.shows(guest.truth)
                 (session,) = server._shell.core.sessions.values()
                 for turn, scene in enumerate(("noise", "photo", "page", "alpha", "odd")):
-                    for seed in range(
-                        20
-                    ):  # it is known how thin it is, or again
+                    for seed in range(20):  # it is known how thin it is, or again
                         if session.helds[0].thin:
                             break
                         guest.put(0, 0, photo(WIDTH, HEIGHT, 20 * turn + seed))
