@@ -21,6 +21,7 @@ from aiospice.channels.events import Event
 __all__ = [
     "ARRIVE_SECONDS",
     "EXPECT_SECONDS",
+    "GO_BACK_SECONDS",
     "RECORD_SECONDS",
     "Arrival",
     "ArrivalStage",

@@ -17,6 +17,7 @@ from aiospice.wire import common, main
 from aiospice.wire.agent_stream import MAX_AGENT_DATA
 
 __all__ = [
+    "STALE_SECONDS",
     "AgentPiece",
     "AgentStarted",
     "AgentTokens",
