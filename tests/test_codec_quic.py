@@ -263,3 +263,13 @@ def test_what_no_decoder_takes_is_not_encoded(
 ) -> None:
     with pytest.raises(LocalError, match=text):
         quic.encode(bytes(size), width, height, stride, type)
+
+
+def test_an_image_is_the_same_whatever_was_encoded_before() -> None:
+    small, large = bytes(range(256)) * 4, bytes(range(251)) * 8 * 251
+    alone = quic.encode(small, 16, 16, 64, 4)
+    assert len(quic.encode(large[: 4 * 300 * 400], 300, 400, 1200, 4)) > len(alone)
+    assert quic.encode(small, 16, 16, 64, 4) == alone
+    first, second = (quic.encode(large[n : n + 65536], 128, 128, 512, 4) for n in (0, 4))
+    assert first != second
+    assert quic.encode(large[:65536], 128, 128, 512, 4) == first

@@ -17,6 +17,11 @@ from aiospice.guests import font, keys, scenery
 from aiospice.guests.filedrop import NAME_BYTES, DropLimits, FileDrop, safe_name
 from aiospice.guests.rects import Rect, subtract, without
 from aiospice.proof import fontmaker
+from aiospice.server.config import ServerConfig
+from aiospice.server.core import ServerCore
+from aiospice.server.guest import Host
+from aiospice.sim.chance import Chance
+from aiospice.sim.crypto import SimCrypto
 
 # -- text --------------------------------------------------------------------------------------
 
@@ -334,3 +339,16 @@ def test_the_page_tells_the_limits_of_the_code() -> None:
     assert f"in memory ({memory.file_bytes >> 20} and {memory.total_bytes >> 20} MiB)" in text
     assert f"{terminal_screen.HISTORY} lines that have scrolled off" in text
     assert f"holds {echo.HELD_BYTES >> 10} KiB of it" in text
+
+
+def test_a_displays_pixels_are_the_same_memory_until_it_is_resized() -> None:
+    host = Host(ServerCore(ServerConfig(), SimCrypto(Chance(1))), lambda: None)
+    display = host.display(0)
+    assert display.pixels.shape == (0, 0, 4)
+    display.resize(8, 6)
+    pixels = display.pixels
+    assert display.pixels is pixels
+    pixels[2, 3] = (1, 2, 3, 0)
+    display.resize(8, 6)
+    assert display.pixels is not pixels
+    assert not display.pixels.any()

@@ -14,6 +14,7 @@ from aiospice.errors import LocalError
 from aiospice.migration.source import Policy
 from aiospice.proof import lab
 from aiospice.server.core import ServerCore
+from aiospice.server.serving import Serving
 from aiospice.sim.chance import Chance
 from aiospice.sim.checks import Checks
 from aiospice.sim.clock import Clock, Trace
@@ -345,6 +346,25 @@ def test_nothing_goes_wrong(policy: str) -> None:
 def test_what_was_found_stays_mended(what: str) -> None:
     outcome = run(FOUND[what])
     assert not outcome.wrong, outcome.story()
+
+
+@pytest.mark.parametrize("seed", range(7000, 7030))
+def test_a_core_that_doesnt_move_asks_only_itself_when_to_wake(
+    monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    asked = {True: 0, False: 0}
+    plain = ServerCore.next_wake
+
+    def next_wake(core: ServerCore) -> float | None:
+        asked[core._moves()] += 1
+        if not core._moves():
+            assert core._serving_wake() == Serving._serving_wake(core)
+        return plain(core)
+
+    monkeypatch.setattr(ServerCore, "next_wake", next_wake)
+    assert not run(draw(seed)).wrong
+    assert asked[True]
+    assert asked[False]
 
 
 def test_a_seed_is_one_run_bit_for_bit() -> None:

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import os
 import time
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ from aiospice.server.encode import VideoJob
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
-    from concurrent.futures import ThreadPoolExecutor
+    from concurrent.futures import Future, ThreadPoolExecutor
 
     from aiospice.aio.listen import Listener, ServerTransport
     from aiospice.aio.videoencode import Encoders
@@ -190,8 +191,9 @@ class ServerShell:
             run = effect.job.run
             if isinstance(effect.job, VideoJob):
                 run = partial(self._video_encoders().run, effect.job)
-            done = self._loop.run_in_executor(self._threads(), run)
-            done.add_done_callback(lambda future: self._computed(effect.id, future))
+            # Not `run_in_executor`, whose second future takes as long as packing a small image.
+            done = self._threads().submit(run)
+            done.add_done_callback(partial(self._done, effect.id))
         elif isinstance(effect, MakeKey):
             self.keys.take(lambda key: self._key_made(effect.connection, key))
 
@@ -210,8 +212,14 @@ class ServerShell:
             self._pool = ThreadPoolExecutor(workers, thread_name_prefix="aiospice-encode")
         return self._pool
 
-    def _computed(self, number: int, future: asyncio.Future[Any]) -> None:
-        if future.cancelled() or self._stopped:
+    def _done(self, number: int, future: Future[Any]) -> None:
+        """In a thread: a computation is over."""
+        if not future.cancelled():
+            with suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(self._computed, number, future)
+
+    def _computed(self, number: int, future: Future[Any]) -> None:
+        if self._stopped:
             return
         error = future.exception()
         if error is not None:  # a mistake of ours: the client goes on without it
@@ -241,6 +249,8 @@ class ServerShell:
                 if not data:
                     break
                 transport.write(data)
+                if self.core.took_all:
+                    break
         except Exception as error:
             if not isinstance(error, AiospiceError):
                 _LOG.exception("connection %d: what it is to be sent can't be made", wire.number)

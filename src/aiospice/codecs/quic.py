@@ -94,6 +94,11 @@ def header(data: bytes | bytearray | memoryview) -> Header:
     return Header(type, width, height)
 
 
+#: Rooms for streams that are used again, each by one thread at a time; how many, and how large.
+_SPARE, _SPARE_WORDS = 2, 1 << 18
+_spare: list[array[int]] = []
+
+
 def _least_bytes(image: Header) -> int:
     """Return the length below which no stream of such an image is whole.
 
@@ -207,21 +212,32 @@ def encode(
     table = codes(5 if type == RGB16 else 8)
     state, counts, best = _model(table)
     io = array("Q", (0, 5, 0, 0, 0, 0))
-    out = array("I", (int.from_bytes(_MAGIC, "little"), 0, type, width, height))
+    out = _room(5 + 7 * width + 8 + width * height // 3)
+    out[:5] = array("I", (int.from_bytes(_MAGIC, "little"), 0, type, width, height))
     row, alpha = _rows(best, type, width)
     line, line1 = array("Q", bytes(8 * width)), array("I", bytes(4 * width))
-    done, more = False, 7 * width + 8 + width * height // 3
-    while not done:
-        out.frombytes(bytes(4 * more))
-        # fmt: off
-        done = _kernel.encode_rows(
-            view, stride, io, state, RULES, table.words, table.folded, counts, row, alpha,
-            line, line1, out, width, height, type, table.lanes,
-        )
-        # fmt: on
-        more = len(out)
+    # fmt: off
+    while not _kernel.encode_rows(
+        view, stride, io, state, RULES, table.words, table.folded, counts, row, alpha,
+        line, line1, out, width, height, type, table.lanes,
+    ):
+        out.frombytes(bytes(4 * len(out)))
+    # fmt: on
     if io[2]:
         out[io[1]] = io[0] >> 32
         io[1] += 1
     out[io[1]] = 0  # upstream's decoder looks one word ahead
-    return _little(out)[: io[1] + 1].tobytes()
+    with memoryview(out) as words:
+        data = words[: io[1] + 1].tobytes()
+    if len(_spare) < _SPARE and len(out) <= _SPARE_WORDS:
+        _spare.append(out)
+    return data if sys.byteorder == "little" else _little(array("I", data)).tobytes()
+
+
+def _room(words: int) -> array[int]:
+    """Return room for a stream, with anything in it."""
+    try:
+        room = _spare.pop()
+    except IndexError:
+        return array("I", bytes(4 * words))
+    return room if len(room) >= words else array("I", bytes(4 * words))

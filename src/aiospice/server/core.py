@@ -25,6 +25,7 @@ from aiospice.server.events import (
 from aiospice.server.links import Links, Ticket
 from aiospice.server.machine import Machine
 from aiospice.server.resuming import Resuming
+from aiospice.server.serving import Serving
 from aiospice.server.session import ServerSession, capabilities, channel_class
 from aiospice.wire.channels import ChannelType
 from aiospice.wire.common import LinkCode
@@ -56,6 +57,8 @@ class ServerCore(Resuming, Links):
         Links.__init__(self, config, crypto)
         Resuming.__init__(self, config, Machine())
         self._tick_at: float | None = None
+        #: The last `take` was a display's, and another one would give nothing.
+        self.took_all = False
         #: The connection whose messages are being handled: what they change waits for their end.
         self._handling = 0
 
@@ -122,7 +125,9 @@ class ServerCore(Resuming, Links):
             self._tick_at = None
         elif self._tick_at is None:
             self._tick_at = self._now + TICK
-        tick, serving = self._tick_at, self._serving_wake()
+        # Asked in each turn, and most of the time nothing of a hand-over waits.
+        serving = self._serving_wake() if self._moves() else Serving._serving_wake(self)
+        tick = self._tick_at
         if tick is None or serving is None:
             return serving if tick is None else tick
         return min(tick, serving)
@@ -148,6 +153,7 @@ class ServerCore(Resuming, Links):
     def take(self, number: int) -> bytes:
         """What goes out next on a connection, b"" for nothing. Also once it is to be closed."""
         connection = self.connections.get(number)
+        self.took_all = False
         if connection is None:
             return b""
         if connection.closing and isinstance(connection.channel, DeviceServer):
@@ -155,13 +161,11 @@ class ServerCore(Resuming, Links):
         connection.stuck_since = None
         if connection.link is not None:
             data = connection.link.take()
-        elif self._has_all(connection):
-            self._wanting.pop(number, None)
-            return b""
         else:
             data = self._channel_take(connection)
+            self.took_all = self._has_all(connection)
         connection.sent_bytes += len(data)
-        if not data:
+        if not data or self.took_all:
             self._wanting.pop(number, None)
             if connection.closing:
                 del self.connections[number]

@@ -73,8 +73,9 @@ class Curtain:
         if plane.dirty != [whole]:
             return False
         display = self._held.display
-        one_colour = display.one_colour(display.published[0], whole)
-        return one_colour is not None or next(strips(whole)) == whole
+        screen = display.published[0]
+        one_colour = display.one_colour(screen, whole)
+        return one_colour is not None or next(strips(whole, screen.piece)) == whole
 
     def _show(self, plane: Plane) -> None:
         self.drawn, self._plane = False, None

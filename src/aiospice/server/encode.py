@@ -51,11 +51,11 @@ COST = {RAW: 0, LZ4: 2, LZ: 8, QUIC: 16, JPEG: 8}
 _GLZ_COST = 24
 #: Nanoseconds up to which packing is done at once: little more than what the way to a thread and
 #: back takes of the CPU, with the turn of the loop and the write of its own that come of it.
-LIGHT = 1_100_000
+LIGHT = 1_300_000
 #: The same in pixels, where our codecs aren't compiled.
 _SLOW_PIXELS = 1 << 12
-#: Every so many rows are looked at to tell pictures from drawings.
-_EVERY = 4
+#: Every so many rows are looked at to tell pictures from drawings, and how many are enough.
+_EVERY, _ENOUGH = 4, 32
 
 
 class Method(NamedTuple):
@@ -155,7 +155,7 @@ def is_picture(words: memoryview, width: int, box: Box) -> bool:
     In pictures most neighbours that differ differ little, or hardly any are the same.
     """
     height = box[3] - box[1]
-    every = _EVERY if height > 2 * _EVERY else 1
+    every = max(_EVERY, height // _ENOUGH) if height > 2 * _EVERY else 1
     same, small, large = shots.count_steps(words, width, *box, every)
     total = same + small + large
     return bool((small > 2 * large and 50 * small > total) or 4 * same < total)

@@ -30,7 +30,14 @@ from aiospice.server.operations import (
 )
 from aiospice.server.region import Box, intersect, size
 from aiospice.server.settle import changes, image, paint, settle
-from aiospice.server.surface import Surface, check_surface, copy_rows, fill_rows
+from aiospice.server.surface import (
+    NEAR_PIXELS,
+    STRIP_PIXELS,
+    Surface,
+    check_surface,
+    copy_rows,
+    fill_rows,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -135,6 +142,7 @@ class Display:
         check_surface(width, height)
         self._check_bytes(4 * width * height - 4 * self.width * self.height)
         self.surfaces[0] = Surface(0, width, height, False)
+        self._fit()
         self._hints = [hint for hint in self._hints if _surface(hint) != 0]
         self._resized = True
         self.set_heads(())
@@ -181,6 +189,7 @@ class Display:
         id = next(number for number in range(1, MAX_SURFACES + 2) if number not in self.surfaces)
         surface = Surface(id, width, height, alpha)
         self.surfaces[id] = surface
+        self._fit()
         if self.helds:
             surface.show()
             surface.fresh = True
@@ -265,6 +274,7 @@ class Display:
             self._hints.clear()
             self._resized = False
         self.helds.append(held)
+        self._fit()
         self._clients += 1
         return self._clients
 
@@ -272,10 +282,17 @@ class Display:
         """A client is gone."""
         if held in self.helds:
             self.helds.remove(held)
+            self._fit()
         if held in self.woken:
             self.woken.remove(held)
         if not self.helds:
             self._rest()
+
+    def _fit(self) -> None:
+        """Images are as large as the lines of all clients allow."""
+        near = all(held.local for held in self.helds)
+        for surface in self.surfaces.values():
+            surface.piece = NEAR_PIXELS if near else STRIP_PIXELS
 
     def _rest(self) -> None:
         """Nobody looks: nothing is kept but the pixels."""
@@ -325,6 +342,7 @@ class Display:
             surface.alpha = alpha
             found[id] = surface
         self.surfaces = found
+        self._fit()
         self.heads = state.heads
         self.heads_version += 1
         self.videos = None

@@ -128,6 +128,7 @@ class HostDisplay:
     def __init__(self, host: Host, id: int) -> None:
         self._host = host
         self.id = id
+        self._seen: tuple[bytearray, Pixels] | None = None
 
     @property
     def _core(self) -> Display:
@@ -146,7 +147,13 @@ class HostDisplay:
     @property
     def pixels(self) -> Pixels:
         """uint8, height x width x 4, B G R X; writable, the same memory until the next `resize`."""
-        return self._core.array
+        core = self._core
+        surface = core.surfaces.get(0)
+        if surface is None:
+            return core.array
+        if self._seen is None or self._seen[0] is not surface.pixels:  # it takes as long as drawing
+            self._seen = (surface.pixels, surface.array)
+        return self._seen[1]
 
     def _drawn(self) -> None:
         self._host._core.drawn(self.id)

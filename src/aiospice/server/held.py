@@ -51,7 +51,14 @@ from aiospice.server.operations import (
 )
 from aiospice.server.plane import Plane
 from aiospice.server.region import Box, add, area, cut, intersect, meet, shift, size
-from aiospice.server.sending import INLINE, LINE_PIXELS, NEAR_BYTES, QUEUE_BYTES, Sending
+from aiospice.server.sending import (
+    INLINE,
+    LINE_PIXELS,
+    NEAR_BYTES,
+    NEAR_LINE_PIXELS,
+    QUEUE_BYTES,
+    Sending,
+)
 from aiospice.server.streams import Streams
 from aiospice.server.surface import strips
 from aiospice.wire import display as messages
@@ -102,6 +109,7 @@ class Held(Sending):
         self.config = config
         self.caches = ClientCaches() if caches is None else caches
         self.local = local
+        self.line_pixels = NEAR_LINE_PIXELS if local else LINE_PIXELS
         self.images = ImageCache(self.caches)
         self.line = Line(local=local)
         #: The surfaces that the client has or is to have.
@@ -273,7 +281,7 @@ class Held(Sending):
             if self._idle():
                 self._inline = INLINE
                 operations = operations[send_at_once(self, operations) :]
-            room = LINE_PIXELS - self._queued_pixels()
+            room = self.line_pixels - self._queued_pixels()
             for operation in operations:
                 room -= self._follow(operation, room)
         else:
@@ -464,7 +472,7 @@ class Held(Sending):
         # The first thing on a screen is the whole of it: some clients (spicy-screenshot) take
         # their picture when the first draw has come.
         first = id == 0 and not self._marked
-        piece = box if first else next(strips(box))
+        piece = box if first else next(strips(box, surface.piece))
         region[:0] = cut([box], piece)
         return self.display.shot(surface, piece)
 

@@ -207,6 +207,19 @@ class Linked(Returning):
         self._forwarded, self._holds, self._parted = {}, {}, set()
         self._kept_late, self._kept_bytes = {}, {}
 
+    def _moves(self) -> bool:
+        """Whether anything of a hand-over has a limit of time, as `_serving_wake` and those of the
+        classes below look for it."""
+        source, target = self.source, self.target
+        if source.deadline is not None or target.expected or target.arrivals:
+            return True
+        here = self._rest_until or self._unseen or self._draining or self._quiet
+        if here or self._hold_until is not None:
+            return True
+        there = self._keys_until is not None or self._kept or self._late_awaited
+        back = self._late_until or self._parting or self._returns or self._giving
+        return bool(there or back)
+
     def _serving_wake(self) -> float | None:
         soonest = super()._serving_wake()
         if not self._late_until:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from aiospice.server.plane import Plane
     from aiospice.server.streams import Streams
 
-__all__ = ["INLINE", "LINE_PIXELS", "NEAR_BYTES", "QUEUE_BYTES", "Sending"]
+__all__ = ["INLINE", "LINE_PIXELS", "NEAR_BYTES", "NEAR_LINE_PIXELS", "QUEUE_BYTES", "Sending"]
 
 #: Bytes that may wait for the socket before nothing is added.
 QUEUE_BYTES = 64 << 10
@@ -41,6 +41,8 @@ QUEUE_BYTES = 64 << 10
 NEAR_BYTES = 1 << 20
 #: Pixels of images that may wait to be packed; the rest of what has changed is only dirty.
 LINE_PIXELS = 1 << 19
+#: The same for a client on this machine, whose images are larger.
+NEAR_LINE_PIXELS = 1 << 20
 #: Nanoseconds' worth of packing that is done at once in one turn, so that others have theirs.
 INLINE = 3_000_000
 #: Seconds after which what is lossy and hasn't changed becomes exact: once to twice as many.
@@ -67,6 +69,7 @@ class Sending:
     streams: Streams
     started: bool
     local: bool
+    line_pixels: int
     leaving: bool
     _now: float
     _state_due: bool
@@ -177,7 +180,7 @@ class Sending:
         """Whether the client can follow what happens now."""
         if not self.started or self._state_due or not self._room():
             return False
-        return not self.queue or self._queued_pixels() < LINE_PIXELS
+        return not self.queue or self._queued_pixels() < self.line_pixels
 
     def _queued_pixels(self) -> int:
         pixels = 0

@@ -16,7 +16,7 @@ from aiospice.server.encode import Picture
 from aiospice.server.moves import LEAST_PIXELS, changed, find_move, moves_on
 from aiospice.server.operations import Change, Copy, Fill
 from aiospice.server.region import size
-from aiospice.server.surface import STRIP_PIXELS, copy_rows, strips
+from aiospice.server.surface import copy_rows, strips
 
 if TYPE_CHECKING:
     from aiospice.server.operations import Operation
@@ -132,7 +132,7 @@ def paint(
         operations.append(Change(surface.id, box))
         return
     left, top, right, bottom = box
-    if (right - left) * (bottom - top) <= STRIP_PIXELS:
+    if (right - left) * (bottom - top) <= surface.piece:
         operations.append(image(surface, box, words))
         return
     colour = compare.solid(words[1], surface.width, left, top, right, bottom, surface.mask)
@@ -140,7 +140,7 @@ def paint(
         surface.accept(box)
         operations.append(Fill(surface.id, box, colour))
     else:
-        operations += [image(surface, strip, words) for strip in strips(box)]
+        operations += [image(surface, strip, words) for strip in strips(box, surface.piece)]
 
 
 def image(surface: Surface, box: Box, words: Words | None) -> Fill | Picture:

@@ -29,6 +29,8 @@ __all__ = [
 #: Pixels of one image: 256 KiB before they are packed, so that a slow client isn't kept from
 #: everything else by one message.
 STRIP_PIXELS = 1 << 16
+#: The same where all clients are on this machine: each image costs, and none waits for the line.
+NEAR_PIXELS = 1 << 19
 
 
 class Surface:
@@ -42,6 +44,7 @@ class Surface:
         "height",
         "id",
         "misses",
+        "piece",
         "pixels",
         "shadow",
         "slide",
@@ -62,6 +65,8 @@ class Surface:
         self.damage: list[Box] = []
         #: Strips that have changed since they were told to another server; None: none were told.
         self.dirty: set[int] | None = None
+        #: Pixels of one image: `STRIP_PIXELS` or `NEAR_PIXELS`.
+        self.piece = STRIP_PIXELS
         #: Nothing of it has been published yet.
         self.fresh = False
         #: How often in a row nothing was found that had moved, by the part where it was looked for.
@@ -175,11 +180,11 @@ def strip_rows(width: int) -> int:
     return max(1, STRIP_PIXELS // width)
 
 
-def strips(box: Box) -> Iterator[Box]:
-    """Cut a box into pieces of at most `STRIP_PIXELS`, whole rows where that can be."""
+def strips(box: Box, most: int = STRIP_PIXELS) -> Iterator[Box]:
+    """Cut a box into pieces of at most ``most`` pixels, whole rows where that can be."""
     left, top, right, bottom = box
-    across = min(right - left, STRIP_PIXELS)
-    down = max(1, STRIP_PIXELS // across)
+    across = min(right - left, most)
+    down = max(1, most // across)
     for y in range(top, bottom, down):
         for x in range(left, right, across):
             yield (x, y, min(x + across, right), min(y + down, bottom))
