@@ -125,8 +125,9 @@ class Shell:
                 self._again = False
                 for effect in self.core.effects():
                     self._do(effect)
-                for wire in list(self._wires.values()):
-                    if self.core.wants_to_send(wire.number):
+                for number in self.core.senders():
+                    wire = self._wires.get(number)
+                    if wire is not None and self.core.wants_to_send(number):
                         self._pump(wire)
                 for event in self.core.events():
                     event.stamp(self._epoch + self.now())

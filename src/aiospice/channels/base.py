@@ -144,6 +144,11 @@ class ClientChannel(CountsUnused):
         )
 
     @property
+    def idle(self) -> bool:
+        """There is nothing that `take` could ever give."""
+        return not (self._urgent or self._queue)
+
+    @property
     def wants_to_send(self) -> bool:
         """Whether `take` would give something now."""
         if self.phase is ChannelPhase.CLOSED:

@@ -200,6 +200,11 @@ class FlowChannel(KeepingChannel):
         return due and self.phase is ChannelPhase.OPEN and not self.holds_back
 
     @property
+    def idle(self) -> bool:
+        """There is nothing that `take` could ever give."""
+        return not (self._urgent or self._queue or (self.flow is not None and self.flow.due > 0))
+
+    @property
     def wants_to_send(self) -> bool:
         """Whether `take` would give something now."""
         return super().wants_to_send or self._gives()

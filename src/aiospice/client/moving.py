@@ -37,6 +37,8 @@ from aiospice.wire import main
 from aiospice.wire.channels import channel_name
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from aiospice.channels.base import Key
     from aiospice.client.config import ClientConfig
     from aiospice.effects import Endpoint
@@ -520,6 +522,22 @@ class Moving(Connections, ABC):
         destination = self.migration.destination
         where = destination_text(destination) if destination is not None else "the target"
         return MigrationFailed(f"the machine has moved to {where}, and the session can't: {error}")
+
+    def senders(self) -> Iterator[int]:
+        """Connections that may have something to send, each looked at when the caller gets there.
+
+        Most have nothing, and that is seen here without a call for each.
+        """
+        channels, at = self.channels, self.at
+        for number, link in list(self.links.items()):
+            up = link.stage is LinkStage.UP and not (link._out or link.link._out)
+            if up and link.key != MAIN and at.get(link.key) == number:  # main may fetch of an agent
+                channel = channels.get(link.key)
+                if channel is not None and channel.idle:
+                    continue
+            yield number
+        for link in [*self.retired.values(), *self.migration.links.values()]:
+            yield link.number
 
     def _next_move_wake(self) -> list[float]:
         migration = self.migration

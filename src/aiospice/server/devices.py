@@ -194,7 +194,8 @@ class Devices:
         data = device.core.guest_reads(limit, self._now)
         if not device.core.guest_may_read:
             device.told_readable = False
-        self._device_moved(device)
+        if data:
+            self._device_moved(device)
         return data
 
     def device_write(self, device: Device, data: bytes | bytearray | memoryview) -> int:
