@@ -1,8 +1,8 @@
-"""``python -m aiospice.proof.crowdserver COUNT FOLDER NAME``: many small servers in one process.
+"""``python -m aiospice.proof.crowdserver OPTIONS``: many small servers in one process.
 
 Each has a guest of its own with an echo and a screen on which a box changes, and a control socket
-``FOLDER/NAME-0``, ``NAME-1``, ... With ``incoming`` as a fourth word they wait for guests. A line
-of JSON tells the ports; the process ends with its standard input.
+``FOLDER/NAME-0``, ``NAME-1``, ... A line of JSON tells the ports; the process ends with its
+standard input. The options are a `Servers`, as JSON.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import json
 import math
 import random
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import aiospice
 from aiospice.guests.echo import Echo
@@ -24,10 +24,25 @@ if TYPE_CHECKING:
 
     from aiospice.server.guest import Host, HostDevice
 
-__all__ = ["ECHO", "SmallGuest", "main", "out_of_step"]
+__all__ = ["ECHO", "Servers", "SmallGuest", "main", "out_of_step"]
 
 ECHO = "org.aiospice.echo"
-_SIZE, _BEAT = (320, 240), 0.2
+_SIZE = (320, 240)
+
+
+class Servers(NamedTuple):
+    """What a process has: so many servers, and what they do."""
+
+    servers: int
+    folder: str
+    name: str
+    #: They wait for guests.
+    incoming: bool = False
+    #: Seconds between two changes of a guest's screen.
+    beat: float = 0.2
+    #: Where clients come, and their ticket (None: none is asked for).
+    host: str = "127.0.0.1"
+    password: str | None = None
 
 
 async def out_of_step(period: float) -> AsyncIterator[None]:
@@ -45,12 +60,12 @@ async def out_of_step(period: float) -> AsyncIterator[None]:
 
 
 class SmallGuest(Guest):
-    """An echo, and a box that changes five times a second."""
+    """An echo, and a box that changes each ``beat`` seconds."""
 
     name = "small"
 
-    def __init__(self) -> None:
-        self.beats = 0
+    def __init__(self, beat: float = 0.2) -> None:
+        self.beats, self._beat = 0, beat
 
     def attach(self, host: Host) -> None:
         """Make both."""
@@ -61,7 +76,7 @@ class SmallGuest(Guest):
 
     async def run(self) -> None:
         """Paint, until the guest moves."""
-        async for _ in out_of_step(_BEAT):
+        async for _ in out_of_step(self._beat):
             self.beats += 1
             self.screen.fill(0, 0, 32, 32, self.beats * 0x0A1E32 & 0xFFFFFF)
 
@@ -80,20 +95,22 @@ class SmallGuest(Guest):
         self.beats, self.echo.held[:] = state
 
 
-async def main(count: int, folder: str, name: str, *, incoming: bool) -> None:
+async def main(wanted: Servers) -> None:
     """Serve until the input ends."""
     orders = asyncio.StreamReader()
     loop = asyncio.get_running_loop()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(orders), sys.stdin)
     servers = [
         await aiospice.serve(
-            SmallGuest(),
+            SmallGuest(wanted.beat),
+            host=wanted.host,
             port=0,
-            control=f"{folder}/{name}-{number}",
-            incoming=incoming,
+            password=wanted.password,
+            control=f"{wanted.folder}/{wanted.name}-{number}",
+            incoming=wanted.incoming,
             keep="acks",
         )
-        for number in range(count)
+        for number in range(wanted.servers)
     ]
     ports = [int(server.addresses[0].rpartition(":")[2]) for server in servers]
     print(json.dumps(ports), flush=True)
@@ -103,5 +120,4 @@ async def main(count: int, folder: str, name: str, *, incoming: bool) -> None:
 
 if __name__ == "__main__":
     with contextlib.suppress(KeyboardInterrupt):
-        count, folder, name, *more = sys.argv[1:]
-        asyncio.run(main(int(count), folder, name, incoming="incoming" in more))
+        asyncio.run(main(Servers(*json.loads(sys.argv[1]))))

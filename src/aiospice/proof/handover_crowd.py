@@ -4,6 +4,8 @@ In each of two processes stand as many servers as there are sessions (`aiospice.
 each with a guest and a client of its own, which sends numbers through the guest's echo all the
 time. First some are moved one at a time; then, back, all at once: the order is one, and so many
 moves are let in at a time that each goes as fast as if it were alone.
+
+What they do meanwhile is `TRAFFIC`; clients are on this machine, or behind a line with a delay.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import contextlib
 import gc
 import json
 import os
+import secrets
 import sys
 import tempfile
 import time
@@ -23,7 +26,8 @@ from aiospice.aio.control import ControlClient
 from aiospice.aio.keypool import kept_ready
 from aiospice.errors import ConnectError, SpiceTimeout
 from aiospice.proof.bench import median
-from aiospice.proof.crowdserver import ECHO, out_of_step
+from aiospice.proof.crowdserver import ECHO, Servers, out_of_step
+from aiospice.proof.delay import DelayedNetwork
 from aiospice.proof.loadserver import resident
 from aiospice.proof.pair import hand_over
 
@@ -38,7 +42,14 @@ __all__ = ["AT_ONCE", "SESSIONS", "Crowd", "measure"]
 SESSIONS, SINGLE = 200, 20
 #: Moves that are let in at a time: all servers of a process share a processor.
 AT_ONCE = 1
-_PACE = 0.25  # seconds between two numbers of a client
+#: Seconds between two numbers of a client, and between two changes of a guest's screen.
+TRAFFIC = {"busy": (0.25, 0.2), "calm": (1.0, 1.0)}
+#: What is measured: traffic, ms of the line one way, and the policies (none: all).
+WAYS: tuple[tuple[str, float, tuple[str, ...]], ...] = (
+    ("busy", 0, ()),
+    ("calm", 0, ("carry", "direct")),
+    ("calm", 10, ("carry", "direct")),
+)
 #: Seconds between two moves, about as long as one takes: so the processes aren't always busy with
 #: one, and have time for those that don't move.
 _BETWEEN = 0.03
@@ -48,15 +59,16 @@ _START, _REST = 120.0, 60.0
 class _Many:
     """One process with many servers."""
 
-    def __init__(self, count: int, folder: str, name: str, *more: str) -> None:
-        self._words = (str(count), folder, name, *more)
-        self.controls = [f"{folder}/{name}-{number}" for number in range(count)]
+    def __init__(self, wanted: Servers) -> None:
+        self._wanted = wanted
+        place = f"{wanted.folder}/{wanted.name}"
+        self.controls = [f"{place}-{number}" for number in range(wanted.servers)]
         self.ports: list[int] = []
 
     async def __aenter__(self) -> Self:
         path = os.pathsep.join(each for each in sys.path if each)
         self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "aiospice.proof.crowdserver", *self._words),
+            *(sys.executable, "-m", "aiospice.proof.crowdserver", json.dumps(self._wanted)),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": path},
@@ -90,8 +102,8 @@ class _Many:
 class _Client:
     """A session that sends numbers and checks what comes back."""
 
-    def __init__(self, session: Session, port: Port) -> None:
-        self.session, self.port = session, port
+    def __init__(self, session: Session, port: Port, pace: float) -> None:
+        self.session, self.port, self._pace = session, port, pace
         self.sent = self.received = self.wrong = 0
         self.pauses: list[float] = []
         self.modes: list[str] = []
@@ -114,7 +126,7 @@ class _Client:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _send(self) -> None:
-        async for _ in out_of_step(_PACE):
+        async for _ in out_of_step(self._pace):
             self.sent += 8
             await self.port.write((self.sent // 8).to_bytes(8, "big"))
 
@@ -136,10 +148,14 @@ class _Client:
 
 
 class Crowd:
-    """Two processes with ``count`` servers each, and a client for each guest."""
+    """Two processes with ``count`` servers each, and a client for each guest.
 
-    def __init__(self, count: int = SESSIONS) -> None:
-        self._count = count
+    ``delay``: of the line between clients and servers, ms one way; 0: there is none.
+    """
+
+    def __init__(self, count: int = SESSIONS, traffic: str = "busy", delay: float = 0) -> None:
+        self._count, self._delay = count, delay
+        self._pace, self._beat = TRAFFIC[traffic]
         self._stack = contextlib.AsyncExitStack()
         self.clients: list[_Client] = []
         #: The most memory that the two processes had, in bytes.
@@ -149,11 +165,18 @@ class Crowd:
         enter = self._stack.enter_async_context
         try:
             folder = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="aiospice-"))
-            self._here = await enter(_Many(self._count, folder, "a"))
-            self._there = await enter(_Many(self._count, folder, "b", "incoming"))
+            wanted = Servers(self._count, folder, "a", beat=self._beat)
+            how: dict[str, Any] = {}
+            if self._delay:
+                net = await enter(DelayedNetwork(self._delay))
+                password = secrets.token_hex(8)
+                wanted = wanted._replace(host=net.server_address, password=password)
+                how = {"password": password, "dial": net.connect}
+            self._here = await enter(_Many(wanted))
+            self._there = await enter(_Many(wanted._replace(name="b", incoming=True)))
             for port in self._here.ports:
-                session = await enter(aiospice.connect(f"spice://127.0.0.1:{port}"))
-                client = _Client(session, await session.port(ECHO))
+                session = await enter(aiospice.connect(f"spice://{wanted.host}:{port}", **how))
+                client = _Client(session, await session.port(ECHO), self._pace)
                 self.clients.append(client)
                 client.start()
             for servers in (self._here, self._there):
@@ -215,12 +238,21 @@ async def measure(
     **_: Any,
 ) -> AsyncIterator[dict[str, Any]]:
     """Yield a row for each policy: medians of so many runs, the most memory, and all ratios."""
-    for policy in policies:
-        found = [await _one(policy, sessions, single) for _ in range(runs)]
+    ways = [
+        (policy, traffic, delay)
+        for traffic, delay, some in WAYS
+        for policy in policies
+        if not some or policy in some
+    ]
+    for policy, traffic, delay in ways:
+        crowds = [Crowd(sessions, traffic, delay) for _ in range(runs)]
+        found = [await _one(crowd, policy, sessions, single) for crowd in crowds]
         ratios = [each["p99_to_alone"] for each in found]
         row = {name: median([each[name] for each in found]) for name in _FIGURES}
         yield {
             "policy": policy,
+            "traffic": traffic,
+            "delay_ms": delay,
             "sessions": sessions,
             "at_once": AT_ONCE,
             **row,
@@ -237,8 +269,8 @@ _FIGURES = (
 )
 
 
-async def _one(policy: str, sessions: int, single: int) -> dict[str, Any]:
-    async with Crowd(sessions) as crowd:
+async def _one(crowd: Crowd, policy: str, sessions: int, single: int) -> dict[str, Any]:
+    async with crowd:
         few, rest = range(single), range(single, sessions)
         await crowd.move(few, policy, back=False, at_once=1)
         await crowd.settled(1, few)
