@@ -136,10 +136,12 @@ class Shell:
                     break
         finally:
             self._running = False
+        if self._reading:  # there is more, and then this is done
+            return
+        if self.core.switching:
+            self._read_all()
         self._arm()
         self.on_progress()
-        if self.core.switching and not self._reading:
-            self._read_all()
 
     def _read_all(self) -> None:
         """What has come on any connection is part of the move: others of the loop wait for that."""

@@ -7,7 +7,7 @@ What is counted here belongs to the session and not to a connection: it moves wi
 from __future__ import annotations
 
 from collections import deque
-from copy import deepcopy
+from copy import copy
 
 from aiospice.channels.base import ChannelPhase, Key
 from aiospice.channels.events import Event
@@ -47,6 +47,13 @@ class Flow:
         self.used = 0
         #: What has been delivered and not consumed: [units, messages] each.
         self.unread: deque[list[int]] = deque()
+
+    def twin(self) -> Flow:
+        """The same, apart from this one."""
+        made = copy(self)
+        made.sent = self.sent.copy()
+        made.unread = deque(each.copy() for each in self.unread)
+        return made
 
     # -- what we send --------------------------------------------------------------------------
 
@@ -236,7 +243,7 @@ class FlowChannel(KeepingChannel):
 
     def switch(self, framing: Framing, server_caps: tuple[int, ...]) -> None:
         """Go on with the target: tokens go on as well if it has them."""
-        self._flow_before = deepcopy(self.flow)
+        self._flow_before = None if self.flow is None else self.flow.twin()
         report = self.replay
         super().switch(framing, server_caps)
         if not has(server_caps, TOKENS):

@@ -39,6 +39,7 @@ from aiospice.wire.channels import channel_name
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from aiospice.agent.client import ClientAgent
     from aiospice.channels.base import Key
     from aiospice.client.config import ClientConfig
     from aiospice.effects import Endpoint
@@ -83,6 +84,8 @@ class ChannelGone(Event):
 
 class Moving(Connections, ABC):
     """The part of a client session that follows migrations."""
+
+    _agent: ClientAgent | None
 
     def __init__(self, config: ClientConfig, crypto: ClientCrypto) -> None:
         super().__init__(config, crypto)
@@ -530,14 +533,15 @@ class Moving(Connections, ABC):
         """
         channels, at = self.channels, self.at
         for number, link in list(self.links.items()):
-            up = link.stage is LinkStage.UP and not (link._out or link.link._out)
-            if up and link.key != MAIN and at.get(link.key) == number:  # main may fetch of an agent
-                channel = channels.get(link.key)
-                if channel is not None and channel.idle:
+            if not (link._out or link.link._out):
+                channel = channels.get(link.key) if at.get(link.key) == number else None
+                fetches = link.key == MAIN and self._agent is not None
+                if channel is None or (channel.idle and not fetches):
                     continue
             yield number
         for link in [*self.retired.values(), *self.migration.links.values()]:
-            yield link.number
+            if link._out or link.link._out:
+                yield link.number
 
     def _next_move_wake(self) -> list[float]:
         migration = self.migration

@@ -6,6 +6,9 @@ time. First some are moved one at a time; then, back, all at once: the order is 
 moves are let in at a time that each goes as fast as if it were alone.
 
 What they do meanwhile is `TRAFFIC`; clients are on this machine, or behind a line with a delay.
+Two pauses of a session are told: the client's, from the first channel's leaving the source until
+the last one was on the target; and the person's, from the guest's stop until it ran on the target
+and the client was there.
 """
 
 from __future__ import annotations
@@ -29,7 +32,7 @@ from aiospice.proof.bench import median
 from aiospice.proof.crowdserver import ECHO, Servers, out_of_step
 from aiospice.proof.delay import DelayedNetwork
 from aiospice.proof.loadserver import resident
-from aiospice.proof.pair import hand_over
+from aiospice.proof.pair import HandedOver, hand_over
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -107,6 +110,8 @@ class _Client:
         self.sent = self.received = self.wrong = 0
         self.pauses: list[float] = []
         self.modes: list[str] = []
+        #: When moves were over for it, seconds since 1970.
+        self.ends: list[float] = []
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -145,6 +150,7 @@ class _Client:
                 facts = event.as_dict()
                 self.pauses.append(facts["pause"])
                 self.modes.append(facts["mode"])
+                self.ends.append(time.time())
 
 
 class Crowd:
@@ -183,8 +189,8 @@ class Crowd:
                 await servers.at_rest()
             # All clients are in this process: what one has to do for another's sake is no pause.
             gc.collect()
-            gc.freeze()
-            self._stack.callback(gc.unfreeze)
+            gc.disable()
+            self._stack.callback(gc.enable)
             self.began = self._both()
         except BaseException:
             await self._stack.aclose()
@@ -199,18 +205,20 @@ class Crowd:
         self.memory = max(self.memory, now)
         return now
 
-    async def move(self, which: range, policy: str, *, back: bool, at_once: int) -> list[float]:
-        """Move some of the guests, so many at a time; gives each guest's standstill, in seconds."""
+    async def move(
+        self, which: range, policy: str, *, back: bool, at_once: int
+    ) -> list[HandedOver]:
+        """Move some of the guests, so many at a time; gives what the sources told."""
         gate = asyncio.Semaphore(at_once)
         ways = [self._here.controls, self._there.controls]
         sources, targets = reversed(ways) if back else ways
 
-        async def one(number: int) -> float:
+        async def one(number: int) -> HandedOver:
             async with gate:
                 await asyncio.sleep(_BETWEEN)
                 told = await hand_over(sources[number], targets[number], policy, limit=600)
                 self._both()
-                return told.still
+                return told
 
         return list(await asyncio.gather(*(one(number) for number in which)))
 
@@ -265,36 +273,51 @@ async def measure(
 
 _FIGURES = (
     *("alone_ms", "p50_ms", "p99_ms", "p99_to_alone", "guest_still_ms", "all_seconds"),
-    "MiB_before",
+    *("person_alone_ms", "person_p99_ms", "person_p99_to_alone", "MiB_before"),
 )
 
 
 async def _one(crowd: Crowd, policy: str, sessions: int, single: int) -> dict[str, Any]:
     async with crowd:
         few, rest = range(single), range(single, sessions)
-        await crowd.move(few, policy, back=False, at_once=1)
+        told = await crowd.move(few, policy, back=False, at_once=1)
         await crowd.settled(1, few)
         alone = [crowd.clients[number].pauses[0] for number in few]
+        person_alone = _of_persons(told, crowd.clients)
         await crowd.move(few, policy, back=True, at_once=1)
         await crowd.settled(2, few)
         before = time.monotonic()
-        everyone = range(sessions)
-        stills = await crowd.move(everyone, policy, back=False, at_once=AT_ONCE)
+        told = await crowd.move(range(sessions), policy, back=False, at_once=AT_ONCE)
         took = time.monotonic() - before
         await crowd.settled(3, few)
         await crowd.settled(1, rest)
         wrong = await crowd.stop()
-        pauses = sorted(client.pauses[-1] for client in crowd.clients)
-        p99 = pauses[len(pauses) * 99 // 100]
+        pauses = [client.pauses[-1] for client in crowd.clients]
+        persons = _of_persons(told, crowd.clients)
         return {
             "alone_ms": median(alone) * 1e3,
             "p50_ms": median(pauses) * 1e3,
-            "p99_ms": p99 * 1e3,
-            "p99_to_alone": p99 / median(alone),
-            "guest_still_ms": median(stills) * 1e3,
+            "p99_ms": _p99(pauses) * 1e3,
+            "p99_to_alone": _p99(pauses) / median(alone),
+            "person_alone_ms": median(person_alone) * 1e3,
+            "person_p99_ms": _p99(persons) * 1e3,
+            "person_p99_to_alone": _p99(persons) / median(person_alone),
+            "guest_still_ms": median([each.still for each in told]) * 1e3,
             "all_seconds": took,
             "modes": {mode for client in crowd.clients for mode in client.modes},
             "wrong_bytes": wrong,
             "MiB_before": crowd.began / (1 << 20),
             "MiB_most": crowd.memory / (1 << 20),
         }
+
+
+def _p99(values: list[float]) -> float:
+    return sorted(values)[len(values) * 99 // 100]
+
+
+def _of_persons(told: list[HandedOver], clients: list[_Client]) -> list[float]:
+    """Seconds from a guest's stop until it ran elsewhere and its client was there."""
+    return [
+        max(client.ends[-1], each.running) - each.stopped
+        for each, client in zip(told, clients, strict=False)
+    ]
