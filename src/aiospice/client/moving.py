@@ -529,7 +529,7 @@ class Moving(Connections, ABC):
     def senders(self) -> Iterator[int]:
         """Connections that may have something to send, each looked at when the caller gets there.
 
-        Most have nothing, and that is seen here without a call for each.
+        Most have nothing, which is seen here in fewer steps than `wants_to_send` takes for each.
         """
         channels, at = self.channels, self.at
         for number, link in list(self.links.items()):
