@@ -51,7 +51,7 @@ TRAFFIC = {"busy": (0.25, 0.2), "calm": (1.0, 1.0)}
 WAYS: tuple[tuple[str, float, tuple[str, ...]], ...] = (
     ("busy", 0, ()),
     ("calm", 0, ("carry", "direct")),
-    ("calm", 10, ("carry", "direct")),
+    ("calm", 10, ("carry", "carry-early", "direct")),
 )
 #: Seconds between two moves, about as long as one takes: so the processes aren't always busy with
 #: one, and have time for those that don't move.
